@@ -1,0 +1,111 @@
+// Averages the gradients of named parameters over the ranks while the backward pass produces them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "acp/context.h"
+#include "acp/options.h"
+#include "compressors/compressor.h"
+
+namespace acp {
+
+// In registration order. A tensor that appears under two names (tied weights) is one parameter, known by its first.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+// From torch's OrderedDict (Module::named_parameters()) or anything alike.
+template <class OrderedDict>
+NamedTensors named_tensors(const OrderedDict& items) {
+  NamedTensors result;
+  for (const auto& item : items) result.emplace_back(item.key(), item.value());
+  return result;
+}
+
+// What the reductions so far have cost this rank; differences of two snapshots give figures per step.
+struct ReducerStatistics {
+  std::uint64_t steps = 0;
+  std::uint64_t payload_bytes = 0;  // inputs of all collectives
+  std::uint64_t dense_bytes = 0;    // all gradients in their own dtype
+  std::uint64_t collectives = 0;
+  double encode_seconds = 0;     // local work of the exchanges up to their last collective
+  double decode_seconds = 0;     // local work after it
+  double exposed_seconds = 0;    // the user's thread waited in synchronize()
+};
+
+// The machine behind DistributedOptimizer, for hand-written loops. Neither copyable nor movable; hooks hold its
+// shared state, so it may be destroyed before the model. All ranks construct, attach and synchronize alike.
+class GradientReducer {
+ public:
+  explicit GradientReducer(Options options = {});
+  GradientReducer(NamedTensors parameters, Options options = {});
+  ~GradientReducer();
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
+
+  // Takes over these parameters; once, before the first backward pass. `requires_grad == false` is skipped. Checks
+  // that all ranks have the same names, shapes and dtypes and names the first difference. ConfigError also for two
+  // tensors of one name, and for a tensor that another reducer (or foreign hook) holds.
+  void attach(NamedTensors parameters);
+
+  // Waits until every gradient is the average over the ranks. Completes missing gradients with zeros; a parameter
+  // that no rank used keeps what it had. Rethrows the first error of this step on any rank. Does nothing if all
+  // has been reduced since the last finish_step().
+  void synchronize();
+
+  // Without hooks: compresses and averages what is in .grad now.
+  void reduce();
+
+  // Closes the step: called by DistributedOptimizer::step() after synchronize(). Gradients that arrive after it
+  // belong to the next reduction. In hand-written loops synchronize() alone is enough: the next backward pass after
+  // it begins a new step.
+  void finish_step();
+
+  // While alive, backward passes add up locally and nothing is reduced.
+  class [[nodiscard]] NoSync;
+  NoSync no_sync();
+
+  // While alive, synchronize() (and hence step()) waits for nothing; see DistributedOptimizer::skip_synchronize().
+  class [[nodiscard]] SkipSynchronize;
+  SkipSynchronize skip_synchronize();
+
+  ReducerStatistics statistics() const;
+  std::vector<std::string> names() const;  // in registration order
+
+  // Compressors' state, step counter and plan of this rank, for checkpoints; load_state() before the first backward
+  // pass or between steps. A plan of another world size or other options is made anew; the state is kept by name.
+  State state() const;
+  void load_state(const State& state);
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+class GradientReducer::NoSync {
+ public:
+  explicit NoSync(std::shared_ptr<Impl> impl);
+  ~NoSync();
+  NoSync(NoSync&&) noexcept = default;
+  NoSync& operator=(NoSync&&) = delete;
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+class GradientReducer::SkipSynchronize {
+ public:
+  explicit SkipSynchronize(std::shared_ptr<Impl> impl);
+  ~SkipSynchronize();
+  SkipSynchronize(SkipSynchronize&&) noexcept = default;
+  SkipSynchronize& operator=(SkipSynchronize&&) = delete;
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace acp

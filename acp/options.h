@@ -1,0 +1,67 @@
+// Every setting of gradient reduction, with its default. One setter for each; setters chain.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "comm/collective.h"
+#include "fusion/events.h"
+
+namespace acp {
+
+class Options {
+ public:
+  // Compressor specification, e.g. "acpsgd:rank=4"; docs/compressors.md has all keys.
+  Options& compressor(std::string spec) { return compressor_ = std::move(spec), *this; }
+  // Error feedback: "none", "residual", "dgc"; empty = the method's own.
+  Options& memory(std::string name) { return memory_ = std::move(name), *this; }
+  Options& policy(std::string spec) { return policy_ = std::move(spec), *this; }
+  // Megabytes (2^20 bytes) of gradient in a bucket; scaled by wire / gradient bytes when compressed. 0 = one tensor each.
+  Options& fusion_mb(double mb) { return fusion_mb_ = mb, *this; }
+  // false: nothing is sent before the backward pass has ended.
+  Options& overlap(bool on) { return overlap_ = on, *this; }
+  Options& algorithm(Algorithm a) { return algorithm_ = a, *this; }
+  Options& algorithm(const std::string& name);  // "auto", "ring", "native"; ConfigError otherwise
+  // Gradients are reduced in every n-th backward pass; the passes in between add up locally.
+  Options& backward_passes_per_step(int n) { return backward_passes_ = n, *this; }
+  Options& seed(std::uint64_t s) { return seed_ = s, *this; }
+  // Clips this rank's gradient to this global norm before error feedback and compression; 0 = off. Nothing overlaps then.
+  Options& clip_local(double norm) { return clip_local_ = norm, *this; }
+  // false: no hooks; reduce() compresses and averages what is in .grad.
+  Options& hooks(bool on) { return hooks_ = on, *this; }
+  // Buckets in flight at once on the engine: 1 = one after the other.
+  Options& window(int n) { return window_ = n, *this; }
+  Options& events(EventSink sink) { return events_ = std::move(sink), *this; }
+
+  const std::string& compressor() const { return compressor_; }
+  const std::string& memory() const { return memory_; }
+  const std::string& policy() const { return policy_; }
+  double fusion_mb() const { return fusion_mb_; }
+  bool overlap() const { return overlap_; }
+  Algorithm algorithm() const { return algorithm_; }
+  int backward_passes_per_step() const { return backward_passes_; }
+  std::uint64_t seed() const { return seed_; }
+  double clip_local() const { return clip_local_; }
+  bool hooks() const { return hooks_; }
+  int window() const { return window_; }
+  const EventSink& events() const { return events_; }
+
+  // ConfigError names the first setting that makes no sense.
+  void check() const;
+
+ private:
+  std::string compressor_ = "none", memory_, policy_ = "uniform";
+  double fusion_mb_ = 25, clip_local_ = 0;
+  bool overlap_ = true, hooks_ = true;
+  Algorithm algorithm_ = Algorithm::automatic;
+  int backward_passes_ = 1, window_ = 1;
+  std::uint64_t seed_ = 42;
+  EventSink events_;
+};
+
+// "auto" -> Algorithm::automatic, "ring", "native"; ConfigError names the known ones.
+Algorithm parse_algorithm(const std::string& name);
+std::string to_string(Algorithm algorithm);
+
+}  // namespace acp

@@ -1,0 +1,84 @@
+// What a gradient compressor is: a function from a bucket to the collectives that average it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "comm/exchange.h"
+#include "compressors/bucket.h"
+
+namespace acp {
+
+// What an exchange knows about its step. `step` counts reductions from 0 and is the same on all ranks.
+struct StepContext {
+  int rank = 0, size = 1;
+  std::uint64_t step = 0;
+  std::uint64_t seed = 0;  // the same on all ranks
+};
+
+// What a restart needs: parameter name -> kind ("error", "p", "q", ...) -> tensor.
+using State = std::map<std::string, std::map<std::string, at::Tensor>>;
+
+// A setting chosen by a policy for one slice: rank, ratio or bits, as the method's knob says; empty = dense.
+using Level = std::optional<double>;
+
+// One instance per bucket, so per-bucket state is plain members. The engine's thread calls everything here, except
+// state() and load_state(), which are called between steps.
+class Compressor {
+ public:
+  virtual ~Compressor() = default;
+
+  // Work of the coming step that needs no gradient (ACP-SGD orthogonalises its fixed factor); overlaps with the
+  // forward pass. Called once before each exchange().
+  virtual void prepare(Bucket&, const StepContext&) {}
+
+  // Replaces bucket.grads by (an approximation of) its average over the ranks. The first message carries
+  // bucket.missing(); see Bucket::used. Bytes of all collectives' inputs are the step's payload.
+  virtual Exchange exchange(Bucket& bucket, StepContext context) = 0;
+
+  // Copies of everything that must survive a restart, keyed by parameter name; rank-local.
+  virtual State state() const { return {}; }
+
+  // Takes back what state() gave, for the parameters of this bucket; what is absent stays as it is. ConfigError
+  // names a tensor whose shape does not fit.
+  virtual void load_state(const State&) {}
+
+  // Settings per slice, between steps. Methods without a knob throw ConfigError.
+  virtual void set_levels(std::span<const Level> levels);
+
+ protected:
+  // What exchange() awaits: `co_await all_reduce(x)`. The arguments are those of Collective's functions.
+  static Collective all_reduce(at::Tensor x, ReduceOp op = ReduceOp::sum) {
+    return Collective::all_reduce(std::move(x), op);
+  }
+  static Collective reduce_scatter(at::Tensor x, at::Tensor mine, ReduceOp op = ReduceOp::sum) {
+    return Collective::reduce_scatter(std::move(x), std::move(mine), op);
+  }
+  static Collective all_gather(at::Tensor mine, at::Tensor all) {
+    return Collective::all_gather(std::move(mine), std::move(all));
+  }
+  static Collective all_gather_v(at::Tensor mine, at::Tensor all, std::vector<std::int64_t> counts) {
+    return Collective::all_gather_v(std::move(mine), std::move(all), std::move(counts));
+  }
+  static Collective all_to_all(at::Tensor mine, at::Tensor theirs) {
+    return Collective::all_to_all(std::move(mine), std::move(theirs));
+  }
+  static Collective all_to_all_v(at::Tensor mine, std::vector<std::int64_t> mine_counts, at::Tensor theirs,
+                                 std::vector<std::int64_t> their_counts) {
+    return Collective::all_to_all_v(std::move(mine), std::move(mine_counts), std::move(theirs),
+                                    std::move(their_counts));
+  }
+  static Collective send_receive(int to, at::Tensor mine, int from, at::Tensor theirs) {
+    return Collective::send_receive(to, std::move(mine), from, std::move(theirs));
+  }
+  static Collective broadcast(at::Tensor x, int root = 0) { return Collective::broadcast(std::move(x), root); }
+};
+
+}  // namespace acp

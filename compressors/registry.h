@@ -1,0 +1,67 @@
+// All compressors by name. A compressor is one .cpp file with a `const bool registered = register_method({...})`.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compressors/compressor.h"
+#include "compressors/spec.h"
+
+namespace acp {
+
+// What a policy may choose per layer.
+enum class Knob : std::uint8_t { none, rank, ratio, bits };
+
+// Everything besides its own keys that a compressor may depend on.
+struct CompressorOptions {
+  std::string memory;  // empty = the method's own default
+  std::uint64_t seed = 0;
+};
+
+// Known before any instance exists: what the parser, the planner, the documentation and the policies need.
+struct MethodInfo {
+  std::string name;
+  std::string summary;  // one line
+  std::string source;   // paper and section of the formula
+  std::vector<KeyInfo> keys;
+  Knob knob = Knob::none;
+  bool all_reducible = false;
+  std::vector<std::string> memories{"none"};  // allowed ones, the default first
+
+  // Mean bytes per step that one rank contributes for a tensor of this shape and element size.
+  std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size, const Values&)> wire_bytes;
+
+  // An instance for the bucket (whose `grads` are allocated and zero).
+  std::function<std::unique_ptr<Compressor>(const Bucket&, const Values&, const CompressorOptions&)> make;
+};
+
+bool register_method(MethodInfo info);  // returns true; Error if the name is taken
+
+// In alphabetical order.
+std::vector<const MethodInfo*> methods();
+
+// ConfigError on an unknown name: lists the known ones and the nearest match.
+const MethodInfo& find_method(std::string_view name);
+
+// A parsed and checked specification, ready to make compressors: what engine, planner and programs hold.
+class CompressorFactory {
+ public:
+  // ConfigError on anything unknown, and on a memory that the method does not allow.
+  CompressorFactory(std::string_view spec, CompressorOptions options);
+
+  std::unique_ptr<Compressor> make(const Bucket& bucket) const;
+  double wire_bytes(std::span<const std::int64_t> shape, std::int64_t element_size) const;
+  const std::string& spec() const { return text_; }      // normalised
+  const std::string& memory() const { return memory_; }  // the one in force
+
+ private:
+  std::string text_;
+  std::string memory_;
+  std::vector<MethodSpec> parts_;
+  CompressorOptions options_;
+};
+
+}  // namespace acp

@@ -1,0 +1,21 @@
+#!/bin/sh
+# What meson asks about the tree: the .cpp files of folders, whether one file exists, where libtorch is.
+# Paths are printed in full, so that meson takes them in any subdirectory; no_X.cpp is left out.
+cd "$(dirname "$0")/.." || exit 1
+case "$1" in
+  --libtorch)
+    if [ -n "$LIBTORCH" ]; then echo "$LIBTORCH"; exit; fi
+    for d in .venv/lib/python3*/site-packages/torch; do [ -d "$d" ] && echo "$PWD/$d"; done | tail -n 1 ;;
+  --torch-version)
+    cat "$2/include/torch/headeronly/version.h" "$2/include/torch/csrc/api/include/torch/version.h" 2>/dev/null |
+      sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\|PATCH\) \([0-9]*\).*/\2/p' | head -n 3 | paste -sd . ;;
+  --only) [ -f "$2" ] && echo "$PWD/$2" ;;
+  --headers) for file in "$2"/*.h; do [ -f "$file" ] && echo "$PWD/$file"; done ;;
+  *)
+    for folder; do
+      for file in "$folder"/*.cpp; do
+        case "$file" in */no_*.cpp | */'*.cpp') ;; *) echo "$PWD/$file" ;; esac
+      done
+    done ;;
+esac
+exit 0
