@@ -17,7 +17,8 @@ class Options {
   // Error feedback: "none", "residual", "dgc"; empty = the method's own.
   Options& memory(std::string name) { return memory_ = std::move(name), *this; }
   Options& policy(std::string spec) { return policy_ = std::move(spec), *this; }
-  // Megabytes (2^20 bytes) of gradient in a bucket; scaled by wire / gradient bytes when compressed. 0 = one tensor each.
+  // Megabytes (2^20 bytes) of gradient in a bucket; scaled by wire / gradient bytes when compressed. 0 = one
+  // tensor each.
   Options& fusion_mb(double mb) { return fusion_mb_ = mb, *this; }
   // false: nothing is sent before the backward pass has ended.
   Options& overlap(bool on) { return overlap_ = on, *this; }
@@ -26,7 +27,8 @@ class Options {
   // Gradients are reduced in every n-th backward pass; the passes in between add up locally.
   Options& backward_passes_per_step(int n) { return backward_passes_ = n, *this; }
   Options& seed(std::uint64_t s) { return seed_ = s, *this; }
-  // Clips this rank's gradient to this global norm before error feedback and compression; 0 = off. Nothing overlaps then.
+  // Clips this rank's gradient to this global norm before error feedback and compression; 0 = off. Nothing
+  // overlaps then.
   Options& clip_local(double norm) { return clip_local_ = norm, *this; }
   // false: no hooks; reduce() compresses and averages what is in .grad.
   Options& hooks(bool on) { return hooks_ = on, *this; }
@@ -55,7 +57,7 @@ class Options {
   double fusion_mb_ = 25, clip_local_ = 0;
   bool overlap_ = true, hooks_ = true;
   Algorithm algorithm_ = Algorithm::automatic;
-  int backward_passes_ = 1, window_ = 1;
+  int backward_passes_ = 1, window_ = 2;
   std::uint64_t seed_ = 42;
   EventSink events_;
 };

@@ -1,4 +1,4 @@
-// What a compressor does unless it says otherwise.
+// What methods without a knob say to a policy.
 #include "compressors/compressor.h"
 
 #include "comm/error.h"
@@ -6,10 +6,7 @@
 namespace acp {
 
 void Compressor::set_levels(std::span<const Level>) {
-  throw ConfigError(
-      "this compressor has no rank, ratio or bits that a policy could set per layer; take policy \"uniform\" "
-      "or "
-      "another compressor");
+  throw ConfigError("this compressor has no rank, ratio or bits that a policy could choose");
 }
 
 }  // namespace acp

@@ -7,9 +7,9 @@
 
 namespace acp::mpi {
 
-// Starts MPI (or joins one that the program has started itself) and opens the first channel among all processes.
-// The MPI thread lives as long as any transport; the last one ends MPI if it was started here, or calls MPI_Abort
-// when it was aborted. ConfigError when built without MPI.
+// Starts MPI (or joins one that the program has started itself) and opens the first channel among all
+// processes. The MPI thread lives as long as any transport; the last one ends MPI if it was started here, or
+// calls MPI_Abort when it was aborted. ConfigError when built without MPI.
 std::unique_ptr<Transport> connect();
 
 // Rank and size among the processes of this host; of the launcher's variables if set, else asked of MPI.

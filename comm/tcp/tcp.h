@@ -24,8 +24,8 @@ struct Endpoint {
 // ACP_SECRET, TORCHELASTIC_*. ConfigError names a variable that is missing or no number.
 Endpoint endpoint_from_environment();
 
-// Meets the other ranks and opens the first channel. PeerError names who is missing at the deadline; ConfigError
-// says which rank is claimed twice, lies beyond the world size, or that the port is taken.
+// Meets the other ranks and opens the first channel. PeerError names who is missing at the deadline;
+// ConfigError says which rank is claimed twice, lies beyond the world size, or that the port is taken.
 std::unique_ptr<Transport> connect(const Endpoint& endpoint);
 
 }  // namespace acp::tcp
