@@ -1,4 +1,4 @@
-// What methods without a knob say to a policy.
+// What a compressor does unless it says otherwise.
 #include "compressors/compressor.h"
 
 #include "comm/error.h"
@@ -6,7 +6,10 @@
 namespace acp {
 
 void Compressor::set_levels(std::span<const Level>) {
-  throw ConfigError("this compressor has no rank, ratio or bits that a policy could choose");
+  throw ConfigError(
+      "this compressor has no rank, ratio or bits that a policy could set per layer; take policy \"uniform\" "
+      "or "
+      "another compressor");
 }
 
 }  // namespace acp

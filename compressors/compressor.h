@@ -29,14 +29,14 @@ using State = std::map<std::string, std::map<std::string, at::Tensor>>;
 // A setting chosen by a policy for one slice: rank, ratio or bits, as the method's knob says; empty = dense.
 using Level = std::optional<double>;
 
-// One instance per bucket, so per-bucket state is plain members. The engine's thread calls everything here, except
-// state() and load_state(), which are called between steps.
+// One instance per bucket, so per-bucket state is plain members. The engine's thread calls everything here,
+// except state() and load_state(), which are called between steps.
 class Compressor {
  public:
   virtual ~Compressor() = default;
 
-  // Work of the coming step that needs no gradient (ACP-SGD orthogonalises its fixed factor); overlaps with the
-  // forward pass. Called once before each exchange().
+  // Work of the coming step that needs no gradient (ACP-SGD orthogonalises its fixed factor); overlaps with
+  // the forward pass. Called once before each exchange().
   virtual void prepare(Bucket&, const StepContext&) {}
 
   // Replaces bucket.grads by (an approximation of) its average over the ranks. The first message carries
@@ -46,8 +46,8 @@ class Compressor {
   // Copies of everything that must survive a restart, keyed by parameter name; rank-local.
   virtual State state() const { return {}; }
 
-  // Takes back what state() gave, for the parameters of this bucket; what is absent stays as it is. ConfigError
-  // names a tensor whose shape does not fit.
+  // Takes back what state() gave, for the parameters of this bucket; what is absent stays as it is.
+  // ConfigError names a tensor whose shape does not fit.
   virtual void load_state(const State&) {}
 
   // Settings per slice, between steps. Methods without a knob throw ConfigError.
@@ -78,7 +78,9 @@ class Compressor {
   static Collective send_receive(int to, at::Tensor mine, int from, at::Tensor theirs) {
     return Collective::send_receive(to, std::move(mine), from, std::move(theirs));
   }
-  static Collective broadcast(at::Tensor x, int root = 0) { return Collective::broadcast(std::move(x), root); }
+  static Collective broadcast(at::Tensor x, int root = 0) {
+    return Collective::broadcast(std::move(x), root);
+  }
 };
 
 }  // namespace acp

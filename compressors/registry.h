@@ -1,4 +1,5 @@
-// All compressors by name. A compressor is one .cpp file with a `const bool registered = register_method({...})`.
+// All compressors by name. A compressor is one .cpp file with a `const bool registered =
+// register_method({...})`.
 #pragma once
 
 #include <functional>
@@ -24,21 +25,23 @@ struct CompressorOptions {
 // Known before any instance exists: what the parser, the planner, the documentation and the policies need.
 struct MethodInfo {
   std::string name;
-  std::string summary;  // one line
-  std::string source;   // paper and section of the formula
-  std::vector<KeyInfo> keys;
+  std::string summary;   // one line
+  std::string source{};  // paper and section of the formula
+  std::vector<KeyInfo> keys{};
   Knob knob = Knob::none;
   bool all_reducible = false;
   std::vector<std::string> memories{"none"};  // allowed ones, the default first
 
   // Mean bytes per step that one rank contributes for a tensor of this shape and element size.
-  std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size, const Values&)> wire_bytes;
+  std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size, const Values&)>
+      wire_bytes;
 
   // An instance for the bucket (whose `grads` are allocated and zero).
   std::function<std::unique_ptr<Compressor>(const Bucket&, const Values&, const CompressorOptions&)> make;
 };
 
-bool register_method(MethodInfo info);  // returns true; Error if the name is taken
+// Returns true; Error if the name is taken. Called before main(): afterwards the table is only read.
+bool register_method(MethodInfo info);
 
 // In alphabetical order.
 std::vector<const MethodInfo*> methods();
@@ -46,10 +49,14 @@ std::vector<const MethodInfo*> methods();
 // ConfigError on an unknown name: lists the known ones and the nearest match.
 const MethodInfo& find_method(std::string_view name);
 
+// Number of elements of a tensor of this shape; 1 for no dimensions.
+std::int64_t numel(std::span<const std::int64_t> shape);
+
 // A parsed and checked specification, ready to make compressors: what engine, planner and programs hold.
 class CompressorFactory {
  public:
-  // ConfigError on anything unknown, and on a memory that the method does not allow.
+  // ConfigError on anything unknown, on a value out of range, on a memory that the method does not allow, and
+  // on a combination with `+` that nothing implements.
   CompressorFactory(std::string_view spec, CompressorOptions options);
 
   std::unique_ptr<Compressor> make(const Bucket& bucket) const;

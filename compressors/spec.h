@@ -19,8 +19,8 @@ struct MethodSpec {
   std::string to_string() const;
 };
 
-// "a:x=1+b" as its parts, in order. ConfigError quotes the text and points at what is wrong (empty name, missing
-// '=', a key given twice, ...). Does not know any names: the registry checks them.
+// "a:x=1+b" as its parts, in order. ConfigError quotes the text and points at what is wrong (empty name,
+// missing '=', a key given twice, ...). Does not know any names: the registry checks them.
 std::vector<MethodSpec> parse_spec(std::string_view text);
 
 // A key that a method or policy takes.
@@ -33,8 +33,8 @@ struct KeyInfo {
 // The known name nearest to `name` by edit distance, or empty if none is near.
 std::string nearest(std::string_view name, std::span<const std::string> known);
 
-// Typed access to the keys of one method; every getter throws ConfigError that names method, key, value and rule.
-// Absent keys have the default of `keys`.
+// Typed access to the keys of one method; every getter throws ConfigError that names method, key, value and
+// rule. Absent keys have the default of `keys`.
 class Values {
  public:
   // ConfigError on a key that `keys` lacks: lists the known ones and the nearest match.
