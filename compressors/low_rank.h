@@ -1,0 +1,27 @@
+// The three matrix products of low-rank compression.
+//
+// A matrix M is n x m. Its factors hold their vectors one after the other: P is r x n and Q is r x m here,
+// where the literature writes n x r and m x r. So a basis vector is contiguous, and the first r vectors of a
+// factor are its first r * n numbers whatever its rank. All tensors are contiguous, float32 or float64, on
+// one device.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace acp {
+
+// p = M Q: n r m multiplications; for this rank's own use, so the order of its sums is ATen's.
+void project_left(const at::Tensor& matrix, const at::Tensor& q, const at::Tensor& p);
+
+// q = M^T P.
+void project_right(const at::Tensor& matrix, const at::Tensor& p, const at::Tensor& q);
+
+enum class Write : std::uint8_t { set, add, subtract };
+
+// out = P Q^T, or out += P Q^T, or out -= P Q^T. All ranks compute the same average gradient by this: every
+// number is a sum over the r vectors in order, for any number of threads. Up to 8 vectors in loops of our
+// own, as fast as memory allows; beyond by ATen's matrix product (the same bits on ranks with the same kind
+// of processor).
+void product(const at::Tensor& p, const at::Tensor& q, const at::Tensor& out, Write write);
+
+}  // namespace acp

@@ -1,0 +1,284 @@
+// Buffers, steps and state of the low-rank exchanges.
+#include "compressors/low_rank_compressor.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "comm/error.h"
+#include "compressors/orthogonalize.h"
+#include "compressors/philox.h"
+#include "compressors/registry.h"
+
+namespace acp {
+namespace {
+
+std::int64_t effective_rank(const Slice& slice, std::int64_t rank) {
+  return slice.is_matrix() ? std::min({rank, slice.rows, slice.cols}) : 0;
+}
+
+at::Tensor matrix(const at::Tensor& flat, const Slice& slice) {
+  return flat.narrow(0, slice.offset, slice.numel()).view({slice.rows, slice.cols});
+}
+
+// What the planner knows of a tensor, as a compressor will see it.
+Slice slice_of(std::span<const std::int64_t> shape) {
+  Slice slice;
+  slice.shape.assign(shape.begin(), shape.end());
+  slice.rows = shape.empty() ? 1 : shape[0];
+  slice.cols = slice.rows > 0 ? numel(shape) / slice.rows : 0;
+  return slice;
+}
+
+}  // namespace
+
+double low_rank_bytes(std::span<const std::int64_t> shape, std::int64_t element_size,
+                      const LowRankOptions& options,
+                      const std::function<double(const Slice& slice, std::int64_t rank)>& numbers) {
+  const auto slice = slice_of(shape);
+  const auto rank = effective_rank(slice, options.rank);
+  const bool compressed = rank > 0 && options.worthwhile(slice, rank);
+  const double count = compressed ? numbers(slice, rank) : static_cast<double>(slice.numel());
+  return count *
+         static_cast<double>(std::max<std::int64_t>(element_size, 4));  // computed in float32 at least
+}
+
+LowRankCompressor::LowRankCompressor(const Bucket& bucket, LowRankOptions options)
+    : options_(std::move(options)), slices_(bucket.slices), type_(bucket.grads.options()) {
+  if (type_.dtype() != at::kDouble) type_ = type_.dtype(at::kFloat);
+  const bool same_type = type_.dtype() == bucket.grads.dtype();
+  if (options_.error_memory) {
+    residual_.emplace(bucket, c10::typeMetaToScalarType(type_.dtype()));
+  } else if (!same_type || options_.input_survives) {
+    scratch_ = at::empty(bucket.grads.sizes(), type_);
+  }
+  if (!same_type) result_ = at::empty(bucket.grads.sizes(), type_);
+
+  std::vector<std::int64_t> ranks;
+  for (const auto& slice : slices_) {
+    const auto rank = effective_rank(slice, options_.rank);
+    ranks.push_back(rank > 0 && options_.worthwhile(slice, rank) ? rank : 0);
+  }
+  lay_out(ranks);
+}
+
+void LowRankCompressor::lay_out(const std::vector<std::int64_t>& ranks) {
+  const auto before = std::exchange(parts_, {});
+  const auto old_p = std::exchange(p_, {}), old_q = std::exchange(q_, {});
+  Part end;
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    end.rank = ranks[k];
+    parts_.push_back(end);
+    end.p += ranks[k] * slices_[k].rows;
+    end.q += ranks[k] * slices_[k].cols;
+    end.plain += ranks[k] == 0 ? slices_[k].numel() : 0;
+  }
+  buffer_ = at::zeros({std::max(end.p, end.q) + end.plain + 1}, type_);
+  allocate(p_, end.p, end.plain);
+  allocate(q_, end.q, end.plain);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    const auto kept = before.empty() ? 0 : std::min(before[k].rank, ranks[k]);
+    for (const auto side : {Side::p, Side::q}) {
+      if (kept > 0) {  // vectors lie one after the other, so the leading ones are one range
+        const auto& old = side == Side::p ? old_p.value : old_q.value;
+        const auto begin = side == Side::p ? before[k].p : before[k].q;
+        const auto count = kept * length(side, k);
+        part(side, factor(side).value, k).view(-1).narrow(0, 0, count).copy_(old.narrow(0, begin, count));
+      }
+      if (kept < ranks[k]) draw(side, 0, k, kept);
+    }
+  }
+  prepared.reset();
+}
+
+void LowRankCompressor::allocate(Factor& factor, std::int64_t factors, std::int64_t plain) {
+  factor.value = at::zeros({factors}, type_);
+  factor.basis = at::zeros({factors}, type_);
+  factor.local = at::zeros({factors}, type_);
+  factor.message = buffer_.narrow(0, 0, factors + plain + 1);
+  factor.factors = factor.message.narrow(0, 0, factors);
+  factor.count = factor.message.narrow(0, factors + plain, 1);
+}
+
+std::int64_t LowRankCompressor::length(Side side, std::size_t k) const {
+  return side == Side::p ? slices_[k].rows : slices_[k].cols;
+}
+
+at::Tensor LowRankCompressor::part(Side side, const at::Tensor& flat, std::size_t k) const {
+  const auto rank = parts_[k].rank, n = length(side, k);
+  return flat.narrow(0, side == Side::p ? parts_[k].p : parts_[k].q, rank * n).view({rank, n});
+}
+
+at::Tensor LowRankCompressor::plain_part(Side side, std::size_t k) const {
+  const auto begin = factor(side).factors.numel() + parts_[k].plain;
+  return factor(side).message.narrow(0, begin, slices_[k].numel());
+}
+
+at::Tensor LowRankCompressor::input(const Bucket& bucket) const {
+  if (residual_) return residual_->flat();
+  return scratch_.defined() ? scratch_ : bucket.grads;
+}
+
+at::Tensor LowRankCompressor::output(const Bucket& bucket) const {
+  return result_.defined() ? result_ : bucket.grads;
+}
+
+void LowRankCompressor::draw(Side side, std::uint64_t step, std::size_t k, std::int64_t first) {
+  const auto n = length(side, k), count = (parts_[k].rank - first) * n;
+  const Philox random(options_.seed, slices_[k].name, step,
+                      side == Side::p ? Purpose::start_p : Purpose::start_q);
+  const auto numbers = at::empty({count}, at::kDouble);
+  random.fill_normal(std::span(numbers.data_ptr<double>(), static_cast<std::size_t>(count)),
+                     static_cast<std::uint64_t>(first * n));
+  part(side, factor(side).value, k).view(-1).narrow(0, first * n, count).copy_(numbers);
+}
+
+void LowRankCompressor::draw(Side side, std::uint64_t step) {
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank > 0) draw(side, step, k, 0);
+  }
+}
+
+void LowRankCompressor::orthogonalize(Side side) {
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank > 0) {
+      acp::orthogonalize(part(side, factor(side).value, k), part(side, factor(side).basis, k));
+    }
+  }
+}
+
+void LowRankCompressor::take_input(const Bucket& bucket) {
+  if (residual_) {
+    residual_->compensate(bucket);
+  } else if (scratch_.defined()) {
+    scratch_.copy_(bucket.grads);
+  }
+}
+
+void LowRankCompressor::project(const Bucket& bucket, Side moving) {
+  const auto from = input(bucket);
+  const auto fixed = other(moving);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank == 0) continue;
+    const auto basis = part(fixed, factor(fixed).basis, k), own = part(moving, factor(moving).local, k);
+    const auto m = matrix(from, slices_[k]);
+    moving == Side::p ? project_left(m, basis, own) : project_right(m, basis, own);
+  }
+  factor(moving).factors.copy_(factor(moving).local);
+}
+
+void LowRankCompressor::pack(const Bucket& bucket, Side moving) {
+  const auto from = input(bucket);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank == 0)
+      plain_part(moving, k).copy_(from.narrow(0, slices_[k].offset, slices_[k].numel()));
+  }
+  put_missing(bucket, factor(moving).count);
+}
+
+void LowRankCompressor::unpack(Bucket& bucket, Side moving) {
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank > 0 || bucket.used[k] == 0) continue;
+    bucket.view(slices_[k]).copy_(plain_part(moving, k));
+    if (residual_) residual_->view(slices_[k]).zero_();  // it was sent whole
+  }
+}
+
+void LowRankCompressor::accept(const Bucket& bucket, Side moving) {
+  const auto& all = factor(moving);
+  if (std::ranges::find(bucket.used, 0) == bucket.used.end()) {
+    all.value.copy_(all.factors);
+    return;
+  }
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (touches(bucket, k)) part(moving, all.value, k).copy_(part(moving, all.factors, k));
+  }
+}
+
+void LowRankCompressor::subtract_own(const Bucket& bucket, Side moving) {
+  const auto from = input(bucket);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (!touches(bucket, k)) continue;
+    const auto p = part(Side::p, moving == Side::p ? p_.local : p_.basis, k);
+    const auto q = part(Side::q, moving == Side::q ? q_.local : q_.basis, k);
+    product(p, q, matrix(from, slices_[k]), Write::subtract);
+  }
+}
+
+void LowRankCompressor::reconstruct(Bucket& bucket, Side moving, Write write) {
+  const auto to = output(bucket);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (!touches(bucket, k)) continue;
+    const auto p = part(Side::p, moving == Side::p ? p_.value : p_.basis, k);
+    const auto q = part(Side::q, moving == Side::q ? q_.value : q_.basis, k);
+    product(p, q, matrix(to, slices_[k]), write);
+  }
+}
+
+void LowRankCompressor::subtract_shared(const Bucket& bucket) {
+  const auto from = input(bucket), result = output(bucket);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (touches(bucket, k)) matrix(from, slices_[k]).sub_(matrix(result, slices_[k]));
+  }
+}
+
+void LowRankCompressor::write_back(Bucket& bucket) {
+  if (!result_.defined()) return;
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (touches(bucket, k)) bucket.matrix(slices_[k]).copy_(matrix(result_, slices_[k]));
+  }
+}
+
+State LowRankCompressor::state() const {
+  State state;
+  if (residual_) residual_->save(state);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank == 0) continue;
+    auto& mine = state[slices_[k].name];
+    mine["p"] = part(Side::p, p_.value, k).t().clone(at::MemoryFormat::Contiguous);
+    mine["q"] = part(Side::q, q_.value, k).t().clone(at::MemoryFormat::Contiguous);
+  }
+  return state;
+}
+
+void LowRankCompressor::load_state(const State& state) {
+  if (residual_) residual_->load(state);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank == 0) continue;
+    for (const auto side : {Side::p, Side::q}) {
+      const auto* kind = side == Side::p ? "p" : "q";
+      const auto saved = find_state(state, slices_[k].name, kind);
+      if (!saved.defined()) continue;
+      const auto to = part(side, factor(side).value, k);
+      if (saved.dim() != 2 || saved.size(0) != to.size(1)) {
+        refuse_state(slices_[k].name, kind, saved, {to.size(1), to.size(0)});
+      }
+      const auto kept = std::min(saved.size(1), to.size(0));
+      to.narrow(0, 0, kept).copy_(saved.t().narrow(0, 0, kept));
+    }
+  }
+  prepared.reset();
+}
+
+void LowRankCompressor::set_levels(std::span<const Level> levels) {
+  if (levels.size() != slices_.size()) {
+    throw ConfigError("a policy set " + std::to_string(levels.size()) + " ranks for " +
+                      std::to_string(slices_.size()) + " parameters");
+  }
+  std::vector<std::int64_t> ranks;
+  bool changed = false;
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    const auto level = levels[k].value_or(0);
+    if (levels[k] && (!(level >= 1) || level != std::floor(level))) {
+      throw ConfigError("a policy set rank " + std::to_string(level) + " for parameter " + slices_[k].name +
+                        ": a rank is a whole number from 1");
+    }
+    const auto wanted = static_cast<std::int64_t>(std::min(level, 1e9));
+    ranks.push_back(effective_rank(slices_[k], wanted));
+    changed = changed || ranks[k] != parts_[k].rank;
+  }
+  if (changed) lay_out(ranks);
+}
+
+}  // namespace acp

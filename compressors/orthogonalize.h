@@ -1,0 +1,16 @@
+// Orthonormal bases, the same bits on every rank for the same input bits.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace acp {
+
+// The rows of `basis` become an orthonormal basis of the rows of `vectors` (both count x length, contiguous,
+// float32 or float64 on the CPU, count <= length; one column of a factor is one row here).
+//
+// Gram-Schmidt with every projection done twice. A row of which less than 1e-6 (float64: 1e-13) is left, or
+// that is zero or not finite, is replaced by the unit vector e_j whose coordinate j the rows before use least
+// (lowest j wins): a zero matrix gives rows of the identity, and the result is finite for every input.
+void orthogonalize(const at::Tensor& vectors, const at::Tensor& basis);
+
+}  // namespace acp

@@ -1,0 +1,82 @@
+// One rank's compressor on one bucket, for tests: gradients in by name, averages out by name.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "compressors/registry.h"
+#include "fusion/plan.h"
+
+namespace acp {
+
+using Shapes = std::vector<std::pair<std::string, std::vector<std::int64_t>>>;
+using Gradients = std::map<std::string, at::Tensor>;
+
+// A bucket of these parameters in this order, allocated as the planner does it.
+inline Bucket make_bucket(const Shapes& shapes, at::ScalarType type = at::kFloat, int index = 0) {
+  std::vector<ParameterInfo> infos;
+  Plan plan(1);
+  for (const auto& [name, shape] : shapes) {
+    plan[0].push_back(static_cast<int>(infos.size()));
+    ParameterInfo info;
+    info.name = name;
+    info.shape = shape;
+    info.dtype = type;
+    infos.push_back(info);
+  }
+  auto bucket = std::move(allocate(plan, infos).at(0));
+  bucket.index = index;
+  return bucket;
+}
+
+// Owns bucket and compressor; keeps the collectives' input bytes of the last step.
+class RankDriver {
+ public:
+  RankDriver(const std::string& spec, const Shapes& shapes, Communicator& communicator,
+             const std::string& memory = "", at::ScalarType type = at::kFloat)
+      : communicator_(communicator),
+        bucket_(make_bucket(shapes, type)),
+        compressor_(CompressorFactory(spec, {memory, seed}).make(bucket_)) {}
+
+  // One step. Parameters that `gradients` lacks have none: their slots are zeroed, as the reducer does it.
+  // `prepare` is what the engine calls before the backward pass.
+  Gradients step(const Gradients& gradients, bool prepare = true) {
+    const StepContext context{communicator_.rank(), communicator_.size(), next_step++, seed};
+    if (prepare) compressor_->prepare(bucket_, context);
+    bucket_.grads.zero_();
+    for (std::size_t k = 0; k < bucket_.slices.size(); ++k) {
+      const auto found = gradients.find(bucket_.slices[k].name);
+      bucket_.used[k] = found != gradients.end();
+      if (bucket_.used[k] != 0) bucket_.view(bucket_.slices[k]).copy_(found->second.reshape(-1));
+    }
+    auto exchange = compressor_->exchange(bucket_, context);
+    message_bytes.clear();
+    while (auto op = exchange.advance()) {
+      message_bytes.push_back(static_cast<std::int64_t>(op->in.nbytes()));
+      perform(communicator_, *std::move(op));
+    }
+    Gradients averages;
+    for (const auto& slice : bucket_.slices)
+      averages[slice.name] = bucket_.view(slice).view(slice.shape).clone();
+    return averages;
+  }
+
+  Compressor& compressor() { return *compressor_; }
+  Bucket& bucket() { return bucket_; }
+
+  static constexpr std::uint64_t seed = 17;
+  std::uint64_t next_step = 0;
+  std::vector<std::int64_t> message_bytes;
+
+ private:
+  Communicator& communicator_;
+  Bucket bucket_;
+  std::unique_ptr<Compressor> compressor_;
+};
+
+}  // namespace acp

@@ -1,0 +1,84 @@
+// The matrix products of low-rank compression against plain ATen in float64.
+#include "compressors/low_rank.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "compressors/philox.h"
+#include "tests/catch.h"
+
+using acp::Write;
+
+namespace {
+
+at::Tensor random(std::int64_t rows, std::int64_t columns, at::ScalarType type, std::uint64_t key) {
+  auto x = at::empty({rows, columns}, at::kDouble);
+  acp::Philox(11, "test", key, acp::Purpose::data)
+      .fill_normal(std::span(x.data_ptr<double>(), static_cast<std::size_t>(x.numel())));
+  return x.to(type);
+}
+
+double difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+}
+
+struct Shape {
+  std::int64_t n, m, r;
+};
+
+const std::vector<Shape> shapes{{1, 1, 1},  {1, 9, 1},   {9, 1, 1},   {4, 3, 2},    {64, 32, 4},   {10, 50, 3},
+                                {17, 5, 5}, {33, 65, 7}, {40, 40, 8}, {40, 40, 9}, {300, 401, 4}, {130, 70, 32}};
+
+}  // namespace
+
+TEST_CASE("projections equal the products M Q and M^T P", "[unit]") {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    for (const auto& [n, m, r] : shapes) {
+      CAPTURE(type, n, m, r);
+      const auto matrix = random(n, m, type, 1), q = random(r, m, type, 2), p = random(r, n, type, 3);
+      auto left = at::empty_like(p), right = at::empty_like(q);
+      acp::project_left(matrix, q, left);
+      acp::project_right(matrix, p, right);
+      const auto wide = matrix.to(at::kDouble);
+      const double tolerance = (type == at::kFloat ? 1e-6 : 1e-14) * static_cast<double>(n + m);
+      CHECK(difference(left, at::mm(q.to(at::kDouble), wide.t())) < tolerance);
+      CHECK(difference(right, at::mm(p.to(at::kDouble), wide)) < tolerance);
+    }
+  }
+}
+
+TEST_CASE("product sets, adds or subtracts P Q^T", "[unit]") {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    for (const auto& [n, m, r] : shapes) {
+      CAPTURE(type, n, m, r);
+      const auto p = random(r, n, type, 1), q = random(r, m, type, 2), before = random(n, m, type, 3);
+      const auto expected = at::mm(p.to(at::kDouble).t(), q.to(at::kDouble));
+      const double tolerance = (type == at::kFloat ? 1e-6 : 1e-14) * static_cast<double>(r + 2);
+      auto out = at::full({n, m}, 1e30, type);
+      acp::product(p, q, out, Write::set);
+      CHECK(difference(out, expected) < tolerance);
+      out = before.clone();
+      acp::product(p, q, out, Write::add);
+      CHECK(difference(out, before.to(at::kDouble) + expected) < tolerance);
+      out = before.clone();
+      acp::product(p, q, out, Write::subtract);
+      CHECK(difference(out, before.to(at::kDouble) - expected) < tolerance);
+    }
+  }
+}
+
+TEST_CASE("the shared result does not depend on the number of threads", "[unit]") {
+  const int threads = at::get_num_threads();
+  for (const std::int64_t r : {1, 4, 8, 32}) {
+    CAPTURE(r);
+    const auto p = random(r, 300, at::kFloat, 1), q = random(r, 501, at::kFloat, 2);
+    std::vector<at::Tensor> results;
+    for (const int n : {1, 2, 3}) {
+      at::set_num_threads(n);
+      acp::product(p, q, results.emplace_back(at::empty({300, 501})), Write::set);
+    }
+    at::set_num_threads(threads);
+    CHECK(at::equal(results[0], results[1]));
+    CHECK(at::equal(results[0], results[2]));
+  }
+}

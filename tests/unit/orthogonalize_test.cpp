@@ -1,0 +1,93 @@
+// Orthonormal bases: exactness, completion of rank-deficient input, never a NaN.
+#include "compressors/orthogonalize.h"
+
+#include <ATen/ATen.h>
+
+#include <limits>
+
+#include "compressors/philox.h"
+#include "tests/catch.h"
+
+namespace {
+
+at::Tensor random(std::int64_t rows, std::int64_t columns, at::ScalarType type = at::kFloat) {
+  auto x = at::empty({rows, columns}, at::kDouble);
+  acp::Philox(9, "test", static_cast<std::uint64_t>(rows * 1000 + columns), acp::Purpose::data)
+      .fill_normal(std::span(x.data_ptr<double>(), static_cast<std::size_t>(x.numel())));
+  return x.to(type);
+}
+
+at::Tensor basis_of(const at::Tensor& vectors) {
+  auto basis = at::full_like(vectors, std::numeric_limits<double>::quiet_NaN());
+  acp::orthogonalize(vectors, basis);
+  return basis;
+}
+
+double off_orthonormal(const at::Tensor& basis) {
+  const auto wide = basis.to(at::kDouble);
+  return (at::mm(wide, wide.t()) - at::eye(wide.size(0), at::kDouble)).abs().max().item<double>();
+}
+
+// How far the vectors are from the span of the basis, relative to their norm.
+double outside(const at::Tensor& vectors, const at::Tensor& basis) {
+  const auto a = vectors.to(at::kDouble), q = basis.to(at::kDouble);
+  return ((a - at::mm(at::mm(a, q.t()), q)).norm() / a.norm()).item<double>();
+}
+
+}  // namespace
+
+TEST_CASE("a full-rank matrix gives an orthonormal basis of its span", "[unit]") {
+  for (const auto& [count, length] : {std::pair{1, 1}, {1, 7}, {4, 64}, {4, 4}, {3, 17}, {32, 100}, {64, 64}}) {
+    CAPTURE(count, length);
+    const auto a = random(count, length);
+    CHECK(off_orthonormal(basis_of(a)) < 2e-6);
+    CHECK(outside(a, basis_of(a)) < 2e-6);
+    const auto wide = random(count, length, at::kDouble);
+    CHECK(off_orthonormal(basis_of(wide)) < 1e-14);
+    CHECK(outside(wide, basis_of(wide)) < 1e-14);
+  }
+}
+
+TEST_CASE("nearly dependent columns stay orthonormal", "[unit]") {
+  auto a = random(4, 200);
+  for (int k = 1; k < 4; ++k) a[k] = a[0] + 1e-4 * a[k];
+  CHECK(off_orthonormal(basis_of(a)) < 2e-6);
+}
+
+TEST_CASE("zero gives rows of the identity, as Householder does", "[unit]") {
+  CHECK(at::equal(basis_of(at::zeros({3, 5})), at::eye(3, 5)));
+  CHECK(at::equal(basis_of(at::zeros({2, 2})), at::eye(2, 2)));
+}
+
+TEST_CASE("a rank-deficient matrix is completed", "[unit]") {
+  auto a = random(4, 30);
+  a[1] = 2 * a[0];
+  a[2].zero_();
+  const auto basis = basis_of(a);
+  CHECK(off_orthonormal(basis) < 2e-6);
+  CHECK(outside(a, basis) < 2e-6);
+
+  const auto square = at::ones({6, 6});
+  CHECK(off_orthonormal(basis_of(square)) < 2e-6);
+}
+
+TEST_CASE("scale does not matter, not even where squares overflow or vanish", "[unit]") {
+  const auto a = random(3, 40);
+  const auto basis = basis_of(a);
+  for (const double scale : {1e-38, 1e-25, 1e25, 1e36}) {
+    CAPTURE(scale);
+    CHECK((basis_of(a * scale) - basis).abs().max().item<double>() < 1e-5);
+  }
+  CHECK(off_orthonormal(basis_of(at::full({1, 4}, 1e-45F))) < 2e-6);  // subnormal
+}
+
+TEST_CASE("infinite and undefined input gives a finite basis", "[unit]") {
+  auto a = random(3, 20);
+  a[0][3] = std::numeric_limits<float>::infinity();
+  a[1][4] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(off_orthonormal(basis_of(a)) < 2e-6);
+}
+
+TEST_CASE("more vectors than dimensions are refused", "[unit]") {
+  CHECK_THROWS_WITH(basis_of(at::ones({3, 2})), ContainsSubstring("3 vectors of length 2"));
+}
