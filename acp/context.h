@@ -25,12 +25,14 @@ class InitOptions {
   std::string backend_, device_ = "cpu";
 };
 
-// RAII: the backend lives as long as the Context and everything made from it (channels keep it alive). Movable.
-// Destroyed by an exception it aborts the other ranks instead of waiting for them.
+// RAII: the backend lives as long as the Context and everything made from it (channels keep it alive).
+// Movable. Destroyed by an exception it aborts the other ranks instead of waiting for them.
 class Context {
  public:
-  struct State;  // shared with reducers, which may outlive the object
+  struct State;         // shared with reducers, which may outlive the object
+  struct OfProcess {};  // tag: becomes the process's context
   explicit Context(std::shared_ptr<State> state);
+  Context(std::shared_ptr<State> state, OfProcess);
   Context(Context&&) noexcept;
   Context& operator=(Context&&) noexcept;
   ~Context();
@@ -47,8 +49,6 @@ class Context {
   // The channel of the free functions of collectives.h, and the one for plans, hashes and state.
   Communicator& user_channel() const;
   Communicator& control_channel() const;
-  // Bytes sent by all channels opened from this context; false in `estimated` unless some were native.
-  Communicator::Traffic traffic() const;
   // Fails everything pending, here and on the peers.
   void abort(std::exception_ptr reason) const noexcept;
 
@@ -61,11 +61,12 @@ class Context {
 // max(1, usable cores / local ranks) unless OMP_NUM_THREADS is set. ConfigError when called twice.
 Context init(const InitOptions& options = {});
 
-// Runs `body` on n ranks as threads of this process; returns when all have ended. If some throw, the others are
-// aborted and the first exception (by time) is rethrown.
+// Runs `body` on n ranks as threads of this process; returns when all have ended. If some throw, the others
+// are aborted and the first exception (by time) is rethrown.
 void run_local(int n, const std::function<void(Context&)>& body);
 
-// The context bound to the calling thread (inside run_local), else the process's; Error says to call init() first.
+// The context bound to the calling thread (inside run_local), else the process's; Error says to call init()
+// first.
 Context& current_context();
 
 int rank();

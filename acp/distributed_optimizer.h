@@ -11,27 +11,31 @@
 
 namespace acp {
 
-// *Is* the optimizer that it wraps (derives from Base, deduced from the argument that is moved in): schedulers,
-// param_groups(), save/load and code that takes torch::optim::Optimizer& work as they are. Made by the same program
-// on every rank. Schedulers are made after wrapping.
+// *Is* the optimizer that it wraps (derives from Base, deduced from the argument that is moved in):
+// schedulers, param_groups(), save/load and code that takes torch::optim::Optimizer& work as they are. Made
+// by the same program on every rank. Schedulers are made after wrapping.
 template <class Base>
 class DistributedOptimizer final : public Base {
  public:
-  // `named_parameters`: what Module::named_parameters() gives, or NamedTensors. ConfigError names a parameter that
-  // the optimizer has and the names lack, or the reverse.
+  // `named_parameters`: what Module::named_parameters() gives, or NamedTensors. ConfigError names a parameter
+  // that the optimizer has and the names lack, or the reverse.
   template <class Names>
   DistributedOptimizer(Base base, const Names& named_parameters, Options options = {})
       : Base(std::move(base)),
         reducer_(detail::match_parameters(this->param_groups(), detail::to_named(named_parameters)),
-                 std::move(options)) {}
+                 std::move(options)) {
+    reducer_.require_finish_step();
+  }
   // Parameters are named "group.index".
   explicit DistributedOptimizer(Base base, Options options = {})
-      : Base(std::move(base)), reducer_(detail::number_parameters(this->param_groups()), std::move(options)) {}
+      : Base(std::move(base)), reducer_(detail::number_parameters(this->param_groups()), std::move(options)) {
+    reducer_.require_finish_step();
+  }
   DistributedOptimizer(const DistributedOptimizer&) = delete;
   DistributedOptimizer& operator=(const DistributedOptimizer&) = delete;
 
-  // Reduces what has not been reduced since the last step, then steps the wrapped optimizer. With a closure: reduces
-  // after each call of it, and hands the wrapped optimizer the mean of the losses over the ranks.
+  // Reduces what has not been reduced since the last step, then steps the wrapped optimizer. With a closure:
+  // reduces after each call of it, and hands the wrapped optimizer the mean of the losses over the ranks.
   at::Tensor step(typename Base::LossClosure closure = nullptr) override {
     at::Tensor loss;
     if (closure) {
@@ -39,7 +43,7 @@ class DistributedOptimizer final : public Base {
         at::Tensor local = closure();
         reducer_.synchronize();
         reducer_.finish_step();
-        return detail::mean_loss(local);
+        return detail::mean_loss(reducer_, local);
       });
     } else {
       reducer_.synchronize();

@@ -15,7 +15,8 @@
 
 namespace acp {
 
-// In registration order. A tensor that appears under two names (tied weights) is one parameter, known by its first.
+// In registration order. A tensor that appears under two names (tied weights) is one parameter, known by its
+// first.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 // From torch's OrderedDict (Module::named_parameters()) or anything alike.
@@ -32,13 +33,14 @@ struct ReducerStatistics {
   std::uint64_t payload_bytes = 0;  // inputs of all collectives
   std::uint64_t dense_bytes = 0;    // all gradients in their own dtype
   std::uint64_t collectives = 0;
-  double encode_seconds = 0;     // local work of the exchanges up to their last collective
-  double decode_seconds = 0;     // local work after it
-  double exposed_seconds = 0;    // the user's thread waited in synchronize()
+  double encode_seconds = 0;   // local work of the exchanges up to their last collective
+  double decode_seconds = 0;   // local work after it
+  double exposed_seconds = 0;  // the user's thread waited in synchronize()
 };
 
-// The machine behind DistributedOptimizer, for hand-written loops. Neither copyable nor movable; hooks hold its
-// shared state, so it may be destroyed before the model. All ranks construct, attach and synchronize alike.
+// The machine behind DistributedOptimizer, for hand-written loops. Neither copyable nor movable; hooks hold
+// its shared state, so it may be destroyed before the model. All ranks construct, attach and synchronize
+// alike.
 class GradientReducer {
  public:
   explicit GradientReducer(Options options = {});
@@ -47,37 +49,43 @@ class GradientReducer {
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
-  // Takes over these parameters; once, before the first backward pass. `requires_grad == false` is skipped. Checks
-  // that all ranks have the same names, shapes and dtypes and names the first difference. ConfigError also for two
-  // tensors of one name, and for a tensor that another reducer (or foreign hook) holds.
+  // Takes over these parameters; once, before the first backward pass. `requires_grad == false` is skipped.
+  // Checks that all ranks have the same names, shapes and dtypes and names the first difference. ConfigError
+  // also for two tensors of one name, and for a tensor that another reducer (or foreign hook) holds.
   void attach(NamedTensors parameters);
 
-  // Waits until every gradient is the average over the ranks. Completes missing gradients with zeros; a parameter
-  // that no rank used keeps what it had. Rethrows the first error of this step on any rank. Does nothing if all
-  // has been reduced since the last finish_step().
+  // Waits until every gradient is the average over the ranks. Completes missing gradients with zeros; a
+  // parameter that no rank used keeps what it had. Rethrows the first error of this step on any rank.
   void synchronize();
 
   // Without hooks: compresses and averages what is in .grad now.
   void reduce();
 
-  // Closes the step: called by DistributedOptimizer::step() after synchronize(). Gradients that arrive after it
-  // belong to the next reduction. In hand-written loops synchronize() alone is enough: the next backward pass after
-  // it begins a new step.
+  // In hand-written loops every synchronize() closes a step. An optimizer that wraps this reducer says
+  // require_finish_step() once; then a step lasts until finish_step(), synchronize() inside it reduces once,
+  // and a gradient that arrives in between is an error.
+  void require_finish_step();
   void finish_step();
+
+  // The mean of x over the ranks, x unchanged; between steps, on every rank alike.
+  at::Tensor mean(const at::Tensor& x);
 
   // While alive, backward passes add up locally and nothing is reduced.
   class [[nodiscard]] NoSync;
   NoSync no_sync();
 
-  // While alive, synchronize() (and hence step()) waits for nothing; see DistributedOptimizer::skip_synchronize().
+  // While alive, synchronize() (and hence step()) waits for nothing; see
+  // DistributedOptimizer::skip_synchronize().
   class [[nodiscard]] SkipSynchronize;
   SkipSynchronize skip_synchronize();
 
   ReducerStatistics statistics() const;
+  Communicator::Traffic traffic() const;   // of the channel that the gradients take
   std::vector<std::string> names() const;  // in registration order
 
-  // Compressors' state, step counter and plan of this rank, for checkpoints; load_state() before the first backward
-  // pass or between steps. A plan of another world size or other options is made anew; the state is kept by name.
+  // Compressors' state, step counter and plan of this rank, for checkpoints; load_state() before the first
+  // backward pass or between steps. A plan of another world size or other options is made anew; the state is
+  // kept by name.
   State state() const;
   void load_state(const State& state);
 

@@ -1,0 +1,330 @@
+// GradientReducer: hooks on the parameters, hand-over to the engine, the end of a step.
+#include "acp/gradient_reducer.h"
+
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include "acp/reducer_impl.h"
+#include "comm/error.h"
+#include "fusion/ownership.h"
+
+namespace acp {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// What libtorch calls after it has accumulated a parameter's gradient.
+template <class Impl>
+class ArrivalHook final : public torch::autograd::PostAccumulateGradHook {
+ public:
+  ArrivalHook(std::shared_ptr<Impl> impl, std::size_t index) : impl_(std::move(impl)), index_(index) {}
+  void operator()(const at::Tensor&) override {
+    const c10::NoGradGuard no_grad;
+    impl_->on_gradient(index_);
+  }
+
+ private:
+  std::shared_ptr<Impl> impl_;
+  std::size_t index_;
+};
+
+}  // namespace
+
+void GradientReducer::Impl::install_hooks() {
+  for (const Parameter& p : parameters) {
+    if (torch::autograd::impl::post_acc_grad_hooks(p.tensor)) {
+      throw ConfigError(
+          "parameter \"" + p.name +
+          "\" already has a post-accumulate hook: another reducer or optimizer of this library, or a hook "
+          "of the program, holds it; destroy that one first, or use Options::hooks(false)");
+    }
+  }
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    torch::autograd::impl::set_post_acc_grad_hooks(
+        parameters[i].tensor, std::make_unique<ArrivalHook<Impl>>(shared_from_this(), i));
+  }
+}
+
+void GradientReducer::Impl::remove_hooks() {
+  for (const Parameter& p : parameters) torch::autograd::impl::set_post_acc_grad_hooks(p.tensor, nullptr);
+}
+
+void GradientReducer::Impl::on_gradient(std::size_t index) {
+  const std::lock_guard lock(mutex);
+  Parameter& p = parameters[index];
+  if (no_sync > 0 || skip > 0) {
+    p.local = true;
+    return;
+  }
+  if (p.arrived || reduced) {
+    throw Error(
+        "parameter \"" + p.name + "\" received another gradient after its gradient of this step " +
+        (reduced ? "had been reduced" : "was complete") +
+        ": call step() once per backward pass, or accumulate with Options::backward_passes_per_step(n) or "
+        "no_sync()");
+  }
+  if (!open) {
+    open = true;
+    report(Event::Kind::backward_begin, Clock::now());
+  }
+  p.local = true;
+  if (++p.passes < options.backward_passes_per_step()) return;
+  p.arrived = true;
+  if (!engine) {
+    order.push_back(static_cast<int>(index));
+    return;
+  }
+  if (p.slot.numel() == 0) return;
+  adopt(p);
+  if (--remaining[p.bucket] == 0 && overlaps()) hand_over(p.bucket);
+}
+
+// Puts the gradient into its place and makes .grad share it. The gradient may be our alias already, a new
+// tensor, non-contiguous or sparse.
+void GradientReducer::Impl::adopt(Parameter& p) {
+  at::Tensor& grad = p.tensor.mutable_grad();
+  if (grad.layout() == at::kStrided && grad.data_ptr() == p.slot.data_ptr() && grad.is_contiguous()) {
+    take_ownership(p.slot);
+    return;
+  }
+  p.alias.copy_(grad.layout() == at::kStrided ? grad : grad.to_dense());
+  take_ownership(p.slot);
+  grad = p.alias;
+}
+
+void GradientReducer::Impl::hand_over(std::size_t bucket) {
+  handed[bucket] = true;
+  engine->ready(bucket);
+}
+
+bool GradientReducer::Impl::overlaps() const {
+  return options.overlap() && options.hooks() && options.clip_local() == 0;
+}
+
+void GradientReducer::Impl::report(Event::Kind kind, Clock::time_point begin) const {
+  if (options.events()) options.events()({kind, reductions, -1, 0, 0, begin, Clock::now()});
+}
+
+void GradientReducer::Impl::collect_all() {
+  for (std::size_t i = parameters.size(); i-- > 0;) {
+    Parameter& p = parameters[i];
+    if (!p.tensor.grad().defined() || p.arrived) continue;
+    p.arrived = true;
+    p.local = true;
+    if (!engine) {
+      order.push_back(static_cast<int>(i));
+    } else if (p.slot.numel() > 0) {
+      adopt(p);
+      --remaining[p.bucket];
+    }
+  }
+}
+
+void GradientReducer::Impl::synchronize() {
+  const c10::NoGradGuard no_grad;
+  if (!attached) throw Error("synchronize() before attach(): give the reducer its parameters first");
+  {
+    const std::lock_guard lock(mutex);
+    if (skip > 0) {
+      if (open && !reduced) {
+        throw Error(
+            "skip_synchronize() around step() alone: the gradients of this step are on their way already; "
+            "call "
+            "synchronize() before it, or have the guard (or no_sync()) alive during backward() too");
+      }
+      return;
+    }
+    if (reduced) return;
+    if (!options.hooks()) collect_all();
+  }
+  const auto begin = Clock::now();
+  report(Event::Kind::backward_end, begin);
+  if (!engine) plan_from_observation();
+  if (engine->size() > 0) {
+    {
+      const std::lock_guard lock(mutex);
+      complete_missing();
+      if (options.clip_local() > 0) clip_local();
+      for (std::size_t b = 0; b < handed.size(); ++b) {
+        if (!handed[b]) hand_over(b);
+      }
+    }
+    engine->synchronize();
+    restore_unused();
+  }
+  const std::lock_guard lock(mutex);
+  exposed_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
+  report(Event::Kind::synchronize, begin);
+  ++reductions;
+  reduced = true;
+  if (!explicit_steps) reset_step();
+}
+
+// What has no complete gradient takes part with what it accumulated locally, or with zeros.
+void GradientReducer::Impl::complete_missing() {
+  for (Parameter& p : parameters) {
+    if (p.slot.numel() == 0) continue;
+    Bucket& bucket = engine->bucket(p.bucket);
+    if (handed[p.bucket]) continue;  // complete by definition
+    at::Tensor& grad = p.tensor.mutable_grad();
+    if (!p.arrived && p.local && grad.defined()) {
+      adopt(p);
+      p.arrived = true;
+    }
+    bucket.used[p.slice] = p.arrived ? 1 : 0;
+    if (p.arrived) continue;
+    if (grad.defined() && grad.data_ptr() == p.slot.data_ptr()) p.stash = p.slot.clone();
+    p.slot.zero_();
+  }
+}
+
+void GradientReducer::Impl::restore_unused() {
+  for (Parameter& p : parameters) {
+    if (p.slot.numel() == 0) continue;
+    take_ownership(p.slot);
+    const bool used = engine->bucket(p.bucket).used[p.slice] != 0;
+    if (!used && p.stash.defined()) p.slot.copy_(p.stash);
+    if (used && !p.arrived) p.tensor.mutable_grad() = p.alias;
+    p.stash.reset();
+  }
+}
+
+void GradientReducer::Impl::clip_local() {
+  double sum = 0;
+  for (const Parameter& p : parameters) {
+    if (p.slot.numel() > 0) sum += p.slot.norm(2, at::kDouble).pow(2).item<double>();
+  }
+  const double norm = std::sqrt(sum);
+  if (norm <= options.clip_local()) return;
+  for (const Parameter& p : parameters) {
+    if (p.slot.numel() > 0) p.slot.mul_(options.clip_local() / norm);
+  }
+}
+
+void GradientReducer::Impl::reset_step() {
+  for (Parameter& p : parameters) {
+    p.passes = 0;
+    p.local = p.arrived = false;
+  }
+  if (engine) {
+    for (std::size_t b = 0; b < engine->size(); ++b) {
+      Bucket& bucket = engine->bucket(b);
+      remaining[b] = bucket.slices.size();
+      handed[b] = false;
+      std::ranges::fill(bucket.used, std::uint8_t{1});
+    }
+  }
+  open = reduced = false;
+}
+
+GradientReducer::GradientReducer(Options options)
+    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel())) {}
+
+GradientReducer::GradientReducer(NamedTensors parameters, Options options)
+    : GradientReducer(std::move(options)) {
+  attach(std::move(parameters));
+}
+
+GradientReducer::~GradientReducer() {
+  if (!impl_) return;
+  if (impl_->attached && impl_->options.hooks()) impl_->remove_hooks();
+  impl_->engine.reset();  // now, not when the last hook goes: its thread must not outlive the reducer
+}
+
+void GradientReducer::attach(NamedTensors parameters) {
+  impl_->attach(std::move(parameters));
+  if (impl_->options.hooks()) impl_->install_hooks();
+  impl_->attached = true;
+}
+
+void GradientReducer::synchronize() {
+  impl_->synchronize();
+}
+
+void GradientReducer::reduce() {
+  if (impl_->options.hooks()) {
+    throw ConfigError("reduce() is for reducers without hooks: use Options::hooks(false), or synchronize()");
+  }
+  impl_->synchronize();
+}
+
+void GradientReducer::finish_step() {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->explicit_steps) impl_->reset_step();
+}
+
+void GradientReducer::require_finish_step() {
+  impl_->explicit_steps = true;
+}
+
+at::Tensor GradientReducer::mean(const at::Tensor& x) {
+  const c10::NoGradGuard no_grad;
+  at::Tensor result = x.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous);
+  Collective op = Collective::all_reduce(result, ReduceOp::average);
+  op.label = "mean of the loss";
+  perform(*impl_->channel, std::move(op));
+  return result.to(x.device());
+}
+
+GradientReducer::NoSync GradientReducer::no_sync() {
+  return NoSync(impl_);
+}
+GradientReducer::SkipSynchronize GradientReducer::skip_synchronize() {
+  return SkipSynchronize(impl_);
+}
+
+GradientReducer::NoSync::NoSync(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {
+  const std::lock_guard lock(impl_->mutex);
+  ++impl_->no_sync;
+}
+GradientReducer::NoSync::~NoSync() {
+  if (!impl_) return;
+  const std::lock_guard lock(impl_->mutex);
+  --impl_->no_sync;
+}
+GradientReducer::SkipSynchronize::SkipSynchronize(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {
+  const std::lock_guard lock(impl_->mutex);
+  ++impl_->skip;
+}
+GradientReducer::SkipSynchronize::~SkipSynchronize() {
+  if (!impl_) return;
+  const std::lock_guard lock(impl_->mutex);
+  --impl_->skip;
+}
+
+ReducerStatistics GradientReducer::statistics() const {
+  ReducerStatistics s;
+  const std::lock_guard lock(impl_->mutex);
+  s.steps = impl_->reductions;
+  s.dense_bytes = impl_->reductions * impl_->dense_bytes_per_step;
+  s.exposed_seconds = impl_->exposed_seconds;
+  if (impl_->engine) {
+    const EngineStatistics e = impl_->engine->statistics();
+    s.payload_bytes = e.payload_bytes;
+    s.collectives = e.collectives;
+    s.encode_seconds = e.encode_seconds;
+    s.decode_seconds = e.decode_seconds;
+  }
+  return s;
+}
+
+Communicator::Traffic GradientReducer::traffic() const {
+  return impl_->channel->traffic();
+}
+
+std::vector<std::string> GradientReducer::names() const {
+  std::vector<std::string> result;
+  for (const auto& p : impl_->parameters) result.push_back(p.name);
+  return result;
+}
+
+State GradientReducer::state() const {
+  return impl_->state();
+}
+void GradientReducer::load_state(const State& state) {
+  impl_->load_state(state);
+}
+
+}  // namespace acp
