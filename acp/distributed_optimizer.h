@@ -47,7 +47,7 @@ class DistributedOptimizer final : public Base {
       });
     } else {
       reducer_.synchronize();
-      loss = Base::step();
+      loss = Base::step(nullptr);
     }
     reducer_.finish_step();
     return loss;
