@@ -51,6 +51,9 @@ class Transport {
 
   // Payload bytes handed to send() on this channel (headers not counted).
   virtual std::uint64_t bytes_sent() const = 0;
+
+  // Whether some of these were counted by the known volume of a native collective.
+  virtual bool bytes_estimated() const { return false; }
 };
 
 inline bool Transport::native(const Collective&) { return false; }

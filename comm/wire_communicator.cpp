@@ -138,7 +138,7 @@ void WireCommunicator::abort(std::exception_ptr reason) noexcept {
 }
 
 Communicator::Traffic WireCommunicator::traffic() const {
-  return {state_->transport->bytes_sent(), false};
+  return {state_->transport->bytes_sent(), state_->transport->bytes_estimated()};
 }
 
 }  // namespace acp

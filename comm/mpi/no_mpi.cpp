@@ -5,9 +5,12 @@
 namespace acp::mpi {
 
 std::unique_ptr<Transport> connect() {
-  throw ConfigError("built without MPI: install Open MPI 4.1 or newer and configure again, or use the backend tcp");
+  throw ConfigError(
+      "built without MPI: install Open MPI 4.1 or newer and configure again, or use the backend tcp");
 }
 
-Local local_rank(Transport&) { return {}; }
+Local local_rank(Transport&) {
+  return {};
+}
 
 }  // namespace acp::mpi
