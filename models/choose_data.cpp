@@ -1,4 +1,5 @@
-// Which data a program takes: what it is given, else ACP_DATA, else what the system has, else what is built in.
+// Which data a program takes: what it is given, else ACP_DATA, else what the system has, else what is built
+// in.
 #include <algorithm>
 #include <cstdlib>
 
@@ -34,8 +35,8 @@ const DataSetInfo* built_in(const std::string& given) {
   return nullptr;
 }
 
-DataChoice choose_built_in(const DataSetInfo& set, const std::string& given, std::span<const std::string> accepted,
-                           const std::string& origin) {
+DataChoice choose_built_in(const DataSetInfo& set, const std::string& given,
+                           std::span<const std::string> accepted, const std::string& origin) {
   if (std::find(accepted.begin(), accepted.end(), set.name) == accepted.end()) {
     throw ConfigError(origin + " " + given + ": the model takes " + join({accepted.begin(), accepted.end()}) +
                       ", not " + set.name);
@@ -45,7 +46,8 @@ DataChoice choose_built_in(const DataSetInfo& set, const std::string& given, std
   return {&set, parts[0], {}, parts[0].to_string() + ", built in (" + origin + ")"};
 }
 
-DataChoice choose_in_folder(const fs::path& folder, std::span<const std::string> accepted, const std::string& origin) {
+DataChoice choose_in_folder(const fs::path& folder, std::span<const std::string> accepted,
+                            const std::string& origin) {
   std::error_code code;
   if (!fs::is_directory(folder, code)) {
     throw DataError(origin + " " + folder.string() +
@@ -83,15 +85,21 @@ DataChoice choose_data(std::span<const std::string> accepted, const std::string&
     const DataSetInfo& set = find_data_set(name);
     if (set.system_folder.empty()) continue;
     if (const fs::path found = locate(set, set.system_folder); !found.empty()) {
-      return {&set, {name, {}}, found, name + " from " + found.string() + " (neither --data nor ACP_DATA is given)"};
+      return {&set,
+              {name, {}},
+              found,
+              name + " from " + found.string() + " (neither --data nor ACP_DATA is given)"};
     }
     absent.push_back(name);
   }
   for (const std::string& name : accepted) {
     const DataSetInfo& set = find_data_set(name);
     if (!set.built_in() || name == "synthetic") continue;
-    return {&set, {name, {}}, {}, name + ", built in (neither --data nor ACP_DATA is given" +
-                                      (absent.empty() ? "" : ", and " + join(absent) + " is not installed") + ")"};
+    return {&set,
+            {name, {}},
+            {},
+            name + ", built in (neither --data nor ACP_DATA is given" +
+                (absent.empty() ? "" : ", and " + join(absent) + " is not installed") + ")"};
   }
   throw DataError("no data: give --data DIR or ACP_DATA, or --data synthetic; the model takes " +
                   join({accepted.begin(), accepted.end()}));

@@ -23,7 +23,7 @@ std::string to_string(const TensorSpec& tensor) {
   return text.empty() ? "one " + classes : text + " " + classes;
 }
 
-bool exists(const fs::path& base) {
+bool is_there(const fs::path& base) {
   std::error_code code;
   auto packed = base;
   packed += ".gz";
@@ -47,18 +47,24 @@ std::string to_string(const SampleSpec& sample) {
   return text + " -> " + to_string(sample.target);
 }
 
-bool register_data_set(DataSetInfo info) { return registry().add(std::move(info)), true; }
+bool register_data_set(DataSetInfo info) {
+  return registry().add(std::move(info)), true;
+}
 
-std::vector<const DataSetInfo*> data_sets() { return registry().all(); }
+std::vector<const DataSetInfo*> data_sets() {
+  return registry().all();
+}
 
-const DataSetInfo& find_data_set(std::string_view name) { return registry().find(name); }
+const DataSetInfo& find_data_set(std::string_view name) {
+  return registry().find(name);
+}
 
 fs::path locate(const DataSetInfo& set, const fs::path& folder) {
   std::vector<fs::path> candidates{folder};
   for (const std::string& below : set.subfolders) candidates.push_back(folder / below);
   for (const fs::path& candidate : candidates) {
     const bool has_files = std::any_of(set.files.begin(), set.files.end(),
-                                       [&](const std::string& file) { return exists(candidate / file); });
+                                       [&](const std::string& file) { return is_there(candidate / file); });
     if (has_files && (!set.is_mine || set.is_mine(candidate))) return candidate;
   }
   return {};

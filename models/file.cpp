@@ -19,7 +19,8 @@ using Bytes = std::vector<std::uint8_t>;
 
 Bytes read_raw(const std::filesystem::path& path) {
   std::error_code code;
-  if (std::filesystem::is_directory(path, code)) throw DataError(path.string() + ": is a folder, expected a file");
+  if (std::filesystem::is_directory(path, code))
+    throw DataError(path.string() + ": is a folder, expected a file");
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) throw DataError(path.string() + ": " + std::strerror(errno));
   Bytes bytes(static_cast<std::size_t>(std::max<std::streamoff>(file.tellg(), 0)));
@@ -71,7 +72,8 @@ Bytes unpack(Bytes& packed, const std::string& name) {
       throw DataError(name + ": corrupt gzip data after " + std::to_string(produced) + " unpacked bytes (" +
                       (stream.msg != nullptr ? stream.msg : "zlib code " + std::to_string(code)) + ")");
     } else if (consumed == packed.size() && stream.avail_out != 0) {
-      throw DataError(name + ": truncated gzip data: ends after " + std::to_string(produced) + " unpacked bytes");
+      throw DataError(name + ": truncated gzip data: ends after " + std::to_string(produced) +
+                      " unpacked bytes");
     }
   }
   result.resize(produced);

@@ -28,7 +28,8 @@ Idx read_idx(const std::filesystem::path& path, int dimensions) {
 
   Idx result;
   std::string text;
-  __extension__ unsigned __int128 expected = 1;  // three 32-bit numbers from a corrupt header do not fit 64 bits
+  __extension__ unsigned __int128 expected =
+      1;  // three 32-bit numbers from a corrupt header do not fit 64 bits
   for (int d = 0; d < dimensions; ++d) {
     result.shape.push_back(big_endian(4 + 4 * static_cast<std::size_t>(d)));
     expected *= static_cast<std::uint64_t>(result.shape.back());

@@ -35,12 +35,14 @@ Normalisation normalisation_of(const Images& images) {
 ImageSamples::ImageSamples(Images images, const Normalisation& normalisation) : images_(std::move(images)) {
   for (std::size_t c = 0; c < static_cast<std::size_t>(images_.channels); ++c) {
     for (int value = 0; value < 256; ++value) {
-      table_.push_back(static_cast<float>((value / 255.0 - normalisation.mean[c]) / normalisation.deviation[c]));
+      table_.push_back(
+          static_cast<float>((value / 255.0 - normalisation.mean[c]) / normalisation.deviation[c]));
     }
   }
 }
 
-// Plain loops, because this runs on a loader's thread: torch's operators would start a thread pool of their own there.
+// Plain loops, because this runs on a loader's thread: torch's operators would start a thread pool of their
+// own there.
 Batch ImageSamples::get(std::span<const std::int64_t> indices) const {
   const auto n = static_cast<std::int64_t>(indices.size());
   const auto& [channels, height, width, classes, pixels, labels] = images_;

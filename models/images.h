@@ -25,7 +25,8 @@ struct Normalisation {
 // Over all images; a channel of one value has deviation 1. Exact sums, so the same on every machine.
 Normalisation normalisation_of(const Images& images);
 
-// Gives inputs {float32 [n, channels, height, width]}, (pixel / 255 - mean) / deviation, and target int64 [n].
+// Gives inputs {float32 [n, channels, height, width]}, (pixel / 255 - mean) / deviation, and target int64
+// [n].
 class ImageSamples final : public Samples {
  public:
   ImageSamples(Images images, const Normalisation& normalisation);

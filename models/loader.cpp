@@ -19,11 +19,12 @@ namespace {
 
 void check(const LoaderOptions& options) {
   if (options.size < 1 || options.rank < 0 || options.rank >= options.size) {
-    throw ConfigError("data loader: rank " + std::to_string(options.rank) + " of " + std::to_string(options.size) +
-                      " ranks");
+    throw ConfigError("data loader: rank " + std::to_string(options.rank) + " of " +
+                      std::to_string(options.size) + " ranks");
   }
   const auto positive = [](std::int64_t value, const char* what) {
-    if (value < 1) throw ConfigError(std::string(what) + " " + std::to_string(value) + ": at least 1 is needed");
+    if (value < 1)
+      throw ConfigError(std::string(what) + " " + std::to_string(value) + ": at least 1 is needed");
   };
   positive(options.batch_size, "batch size");
   positive(options.passes_per_step, "backward passes per step");
@@ -61,7 +62,9 @@ BatchPlan training_plan(std::int64_t count, std::int64_t epoch, const LoaderOpti
 
 BatchPlan evaluation_plan(std::int64_t count, const LoaderOptions& options) {
   check(options);
-  const auto first_of = [&](std::int64_t rank) { return count / options.size * rank + std::min(rank, count % options.size); };
+  const auto first_of = [&](std::int64_t rank) {
+    return count / options.size * rank + std::min(rank, count % options.size);
+  };
   const std::int64_t end = first_of(options.rank + 1);
   BatchPlan plan;
   for (std::int64_t begin = first_of(options.rank); begin < end; begin += options.batch_size) {
@@ -71,8 +74,8 @@ BatchPlan evaluation_plan(std::int64_t count, const LoaderOptions& options) {
   return plan;
 }
 
-// What the reading thread and the user share, and the thread itself. The thread touches `ready` and `failure` under
-// `mutex`; samples, plan and limit are constant.
+// What the reading thread and the user share, and the thread itself. The thread touches `ready` and `failure`
+// under `mutex`; samples, plan and limit are constant.
 struct Epoch::State {
   std::shared_ptr<const Samples> samples;
   BatchPlan plan;
@@ -145,8 +148,9 @@ TrainingLoader::TrainingLoader(std::shared_ptr<const Samples> samples, const Loa
   batches_ = training_batches(samples_->size(), options);
   if (batches_ == 0) {
     const std::int64_t needed = options.size * options.batch_size * options.passes_per_step;
-    throw ConfigError("the training data have " + std::to_string(samples_->size()) + " samples, and one step takes " +
-                      std::to_string(needed) + " (" + std::to_string(options.size) + " ranks x batch size " +
+    throw ConfigError("the training data have " + std::to_string(samples_->size()) +
+                      " samples, and one step takes " + std::to_string(needed) + " (" +
+                      std::to_string(options.size) + " ranks x batch size " +
                       std::to_string(options.batch_size) + " x " + std::to_string(options.passes_per_step) +
                       " passes): use a smaller batch size");
   }

@@ -29,7 +29,8 @@ Images read_part(const fs::path& folder, const std::string& part) {
                     std::to_string(images.shape[0]) + ", one for each image of " + image_file.string());
   }
   if (images.shape[0] == 0) throw DataError(image_file.string() + ": no images");
-  const auto wrong = std::find_if(labels.bytes.begin(), labels.bytes.end(), [](int l) { return l >= classes; });
+  const auto wrong =
+      std::find_if(labels.bytes.begin(), labels.bytes.end(), [](int l) { return l >= classes; });
   if (wrong != labels.bytes.end()) {
     throw DataError(label_file.string() + ": label " + std::to_string(*wrong) + " at position " +
                     std::to_string(wrong - labels.bytes.begin()) + ", expected 0 to 9");
@@ -51,7 +52,8 @@ DataSetInfo idx_set(const std::string& name, const std::string& summary, std::ve
   info.name = name;
   info.summary = summary;
   info.subfolders = std::move(subfolders);
-  info.files = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"};
+  info.files = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
+                "t10k-labels-idx1-ubyte"};
   info.system_folder = system_folder;
   info.is_mine = [fashion](const fs::path& folder) { return in_fashion_folder(folder) == fashion; };
   info.load = [name](const fs::path& folder, const Values&, const SampleSpec&) {
@@ -63,9 +65,9 @@ DataSetInfo idx_set(const std::string& name, const std::string& summary, std::ve
 const bool mnist = register_data_set(idx_set("mnist", "handwritten digits, 28x28 grey, 60,000 + 10,000",
                                              {"mnist", "MNIST", "MNIST/raw"}, {}, false));
 
-const bool fashion_mnist = register_data_set(
-    idx_set("fashion-mnist", "pictures of clothes, 28x28 grey, 60,000 + 10,000",
-            {"fashion-mnist", "FashionMNIST", "FashionMNIST/raw"}, "/usr/share/datasets/fashion-mnist", true));
+const bool fashion_mnist = register_data_set(idx_set(
+    "fashion-mnist", "pictures of clothes, 28x28 grey, 60,000 + 10,000",
+    {"fashion-mnist", "FashionMNIST", "FashionMNIST/raw"}, "/usr/share/datasets/fashion-mnist", true));
 
 }  // namespace
 }  // namespace acp::models

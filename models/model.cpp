@@ -17,13 +17,21 @@ void add(Sums& total, const Sums& part) {
   for (const auto& [name, value] : part) total[name] += value;
 }
 
-bool register_model(ModelInfo info) { return registry().add(std::move(info)), true; }
+bool register_model(ModelInfo info) {
+  return registry().add(std::move(info)), true;
+}
 
-std::vector<const ModelInfo*> models() { return registry().all(); }
+std::vector<const ModelInfo*> models() {
+  return registry().all();
+}
 
-const ModelInfo& find_model(std::string_view name) { return registry().find(name); }
+const ModelInfo& find_model(std::string_view name) {
+  return registry().find(name);
+}
 
-std::shared_ptr<Model> ModelChoice::make() const { return info->make(Values(spec, info->keys)); }
+std::shared_ptr<Model> ModelChoice::make() const {
+  return info->make(Values(spec, info->keys));
+}
 
 ModelChoice choose_model(std::string_view text) {
   const auto parts = parse_spec(text);

@@ -6,8 +6,8 @@
 
 namespace acp::models {
 
-// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). Keys make independent
-// sequences, so any sample can be drawn without the ones before it.
+// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). Keys make
+// independent sequences, so any sample can be drawn without the ones before it.
 class Random {
  public:
   explicit Random(std::initializer_list<std::uint64_t> keys) {

@@ -1,14 +1,13 @@
 // Things by name: what the registries of models and of data sets share.
 #pragma once
 
-#include <algorithm>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "comm/error.h"
-#include "compressors/spec.h"
+#include "compressors/names.h"
 
 namespace acp::models {
 
@@ -33,20 +32,12 @@ class Registry {
     return result;
   }
 
-  // Names are compared with '_' read as '-'. ConfigError lists the known ones and the nearest match.
+  // ConfigError lists the known ones and the nearest match.
   const Info& find(std::string_view name) const {
-    std::string wanted(name);
-    std::replace(wanted.begin(), wanted.end(), '_', '-');
-    if (const auto found = items_.find(wanted); found != items_.end()) return found->second;
+    if (const auto found = items_.find(fold(name)); found != items_.end()) return found->second;
     std::vector<std::string> known;
-    std::string list;
-    for (const auto& [each, info] : items_) {
-      known.push_back(each);
-      list += (list.empty() ? "" : ", ") + each;
-    }
-    const std::string near = nearest(wanted, known);
-    throw ConfigError("unknown " + kind_ + " \"" + std::string(name) + "\"" +
-                      (near.empty() ? "" : ", did you mean \"" + near + "\"?") + " (known: " + list + ")");
+    for (const auto& [each, info] : items_) known.push_back(each);
+    throw ConfigError(unknown_name(kind_, name, known));
   }
 
  private:

@@ -1,4 +1,5 @@
-// Synthetic data: random samples of whatever shape the model takes, for measuring throughput. Nothing can be learnt.
+// Synthetic data: random samples of whatever shape the model takes, for measuring throughput. Nothing can be
+// learnt.
 #include <algorithm>
 #include <cmath>
 
@@ -8,7 +9,8 @@
 namespace acp::models {
 namespace {
 
-// `distinct` samples are kept and repeat, so that large shapes fit into memory and reading costs as little as it can.
+// `distinct` samples are kept and repeat, so that large shapes fit into memory and reading costs as little as
+// it can.
 class SyntheticSamples final : public Samples {
  public:
   SyntheticSamples(SampleSpec spec, std::int64_t count, std::uint64_t key)
@@ -70,13 +72,15 @@ class SyntheticSamples final : public Samples {
 const bool registered = register_data_set({
     .name = "synthetic",
     .summary = "random numbers of the model's shapes, for measuring throughput",
-    .keys = {{"train", "8192", "training samples, at least 1"}, {"eval", "1024", "evaluation samples, at least 1"}},
+    .keys = {{"train", "8192", "training samples, at least 1"},
+             {"eval", "1024", "evaluation samples, at least 1"}},
     .load =
         [](const std::filesystem::path&, const Values& values, const SampleSpec& wanted) {
           constexpr std::int64_t most = std::int64_t{1} << 40;
-          return DataSet{
-              "synthetic", wanted, std::make_shared<SyntheticSamples>(wanted, values.integer("train", 1, most), 1),
-              std::make_shared<SyntheticSamples>(wanted, values.integer("eval", 1, most), 2), nullptr};
+          return DataSet{"synthetic", wanted,
+                         std::make_shared<SyntheticSamples>(wanted, values.integer("train", 1, most), 1),
+                         std::make_shared<SyntheticSamples>(wanted, values.integer("eval", 1, most), 2),
+                         nullptr};
         },
 });
 
