@@ -104,14 +104,14 @@ struct Point {
 class Deformation {
  public:
   explicit Deformation(Random& random) : bend_key_(random.next()) {
-    scale_y_ = random.between(130, 205);  // of the grid's unit, in 1/256 pixels: 14 to 22 pixels high
+    scale_y_ = random.between(140, 205);  // of the grid's unit, in 1/256 pixels: 15 to 22 pixels high
     scale_x_ = scale_y_ * random.between(75, 120) / 100;
     slant_ = random.between(-70, 110);  // in 1/256
-    // cos and sin from the tangent of half the angle (up to 11 degrees), so that integers suffice.
-    const std::int64_t t = random.between(-3200, 3200), square = t * t;
+    // cos and sin from the tangent of half the angle (up to 10 degrees), so that integers suffice.
+    const std::int64_t t = random.between(-2900, 2900), square = t * t;
     cos_ = (unit * unit - square) * unit / (unit * unit + square);
     sin_ = 2 * t * unit * unit / (unit * unit + square);
-    shift_ = {random.between(-3 * one, 3 * one), random.between(-3 * one, 3 * one)};
+    shift_ = {random.between(-5 * one / 2, 5 * one / 2), random.between(-5 * one / 2, 5 * one / 2)};
   }
 
   Point operator()(std::int64_t x, std::int64_t y) const {
@@ -126,7 +126,7 @@ class Deformation {
   }
 
  private:
-  static constexpr std::int64_t unit = 1 << 14, fine = 16, bend_most = 32;
+  static constexpr std::int64_t unit = 1 << 14, fine = 16, bend_most = 28;
   std::uint64_t bend_key_;
   std::int64_t scale_x_ = 0, scale_y_ = 0, slant_ = 0, cos_ = 0, sin_ = 0;
   Point shift_{};
@@ -209,8 +209,8 @@ void draw(int digit, Random& random, std::uint8_t* out) {
     const Point a{random.below(side * one), random.below(side * one)};
     canvas.line(a, {a.x + random.between(-5 * one, 5 * one), a.y + random.between(-5 * one, 5 * one)});
   }
-  const std::int64_t ink = random.between(120, 255);
-  canvas.write(out, ink, random.between(20, 110), random);
+  const std::int64_t ink = random.between(140, 255);
+  canvas.write(out, ink, random.between(20, 90), random);
 }
 
 }  // namespace
