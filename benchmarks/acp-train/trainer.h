@@ -33,20 +33,21 @@ struct Position {
 
 // All that the report needs, beside the options.
 struct TrainResult {
-  std::vector<StepSample> samples;   // of the measured steps
-  std::vector<Traffic> traffic;      // one more than samples
+  std::vector<StepSample> samples;    // of the measured steps
+  std::vector<Traffic> traffic;       // one more than samples
   std::int64_t samples_per_step = 0;  // over all ranks
-  std::int64_t elements = 0;         // of all gradients
+  std::int64_t elements = 0;          // of all gradients
   Position end;
-  double train_loss = 0;             // mean over the ranks and steps of the last epoch
+  double train_loss = 0;  // mean over the ranks and steps of the last epoch
   std::optional<Evaluation> eval, test;
   std::string parameters_hash, compressor, memory, data, data_sentence;
   bool bytes_sent_estimated = false;
-  double total_seconds = 0;          // with evaluations, checkpoints and warm-up
-  int stopped_by = 0;                // signal
+  double total_seconds = 0;  // with evaluations, checkpoints and warm-up
+  int stopped_by = 0;        // signal
 };
 
-// Constructed and run by all ranks alike. Errors before training that only some ranks meet become AgreedErrors.
+// Constructed and run by all ranks alike. Errors before training that only some ranks meet become
+// AgreedErrors.
 class Trainer {
  public:
   Trainer(const Context& context, const TrainOptions& options, Console& console);

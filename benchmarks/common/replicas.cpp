@@ -37,13 +37,15 @@ double sum_over_ranks(const Context& context, double value) {
   return tensor.item<double>();
 }
 
-Evaluation evaluate(const Context& context, models::Model& model, const std::shared_ptr<const models::Samples>& samples,
+Evaluation evaluate(const Context& context, models::Model& model,
+                    const std::shared_ptr<const models::Samples>& samples,
                     const models::LoaderOptions& options) {
   broadcast_buffers(context, model);
   const torch::NoGradGuard no_grad;
   model.eval();
   auto sums = model.no_sums();
-  for (const auto& batch : models::evaluation_batches(samples, options)) models::add(sums, model.evaluate(batch));
+  for (const auto& batch : models::evaluation_batches(samples, options))
+    models::add(sums, model.evaluate(batch));
   model.train();
 
   std::vector<double> values;
@@ -56,7 +58,8 @@ Evaluation evaluate(const Context& context, models::Model& model, const std::sha
   Evaluation result{model.metric(sums), {}};
   const auto loss = sums.find("loss");
   const auto count = sums.find("count");
-  if (loss != sums.end() && count != sums.end() && count->second > 0) result.loss = loss->second / count->second;
+  if (loss != sums.end() && count != sums.end() && count->second > 0)
+    result.loss = loss->second / count->second;
   return result;
 }
 

@@ -28,16 +28,17 @@ struct Evaluation {
   std::optional<double> loss;  // mean over the samples, where the model gives sums "loss" and "count"
 };
 
-// Every sample once, on one rank; sums over all ranks, so every rank has the same answer. Rank 0's buffers are used,
-// and stay. Leaves the model in training mode. A collective call.
-Evaluation evaluate(const Context& context, models::Model& model, const std::shared_ptr<const models::Samples>& samples,
+// Every sample once, on one rank; sums over all ranks, so every rank has the same answer. Rank 0's buffers
+// are used, and stay. Leaves the model in training mode. A collective call.
+Evaluation evaluate(const Context& context, models::Model& model,
+                    const std::shared_ptr<const models::Samples>& samples,
                     const models::LoaderOptions& options);
 
 // FNV-1a, 64 bits, over the bytes of these tensors in order.
 std::uint64_t hash_of(const NamedTensors& tensors);
 
-// The hash of the parameters, as 16 hexadecimal digits. CommunicationError names the ranks whose parameters are not
-// those of rank 0, on every rank. A collective call.
+// The hash of the parameters, as 16 hexadecimal digits. CommunicationError names the ranks whose parameters
+// are not those of rank 0, on every rank. A collective call.
 std::string common_hash(const Context& context, const NamedTensors& parameters);
 
 }  // namespace acp::programs
