@@ -30,11 +30,8 @@ std::string describe(const Evaluation& evaluation) {
 }  // namespace
 
 Trainer::Trainer(const Context& context, const TrainOptions& options, Console& console)
-    : context_(context),
-      options_(options),
-      console_(console),
-      metrics_("metrics", context.rank() == 0 ? options.metrics : ""),
-      trace_(options.trace, context.rank()) {
+    : context_(context), options_(options), console_(console) {
+  agree(context_, [&] { metrics_.emplace("metrics", context.rank() == 0 ? options.metrics : ""); });
   prepare();
   plan_run();
 }
@@ -63,8 +60,9 @@ void Trainer::prepare() {
     tensors.push_back(tensor);
     result_.elements += tensor.numel();
   }
-  const double lr = options_.lr * (options_.scale_lr ? context_.size() : 1);
-  optimizer_ = make_optimizer(options_.optimizer, tensors, {lr, options_.momentum, options_.weight_decay});
+  result_.lr = options_.lr * (options_.scale_lr ? context_.size() : 1);
+  optimizer_ =
+      make_optimizer(options_.optimizer, tensors, {result_.lr, options_.momentum, options_.weight_decay});
   auto reduction = options_.reduction;
   reducer_ = std::make_unique<GradientReducer>(parameters_, reduction.events(trace_.sink()));
   const CompressorFactory factory(reduction.compressor(), {reduction.memory(), reduction.seed()});
@@ -90,10 +88,11 @@ void Trainer::plan_run() {
   total_steps_ =
       options_.iterations > 0 ? options_.warmup + options_.iterations : options_.epochs * steps_per_epoch_;
   LrRun run;
-  run.lr = optimizer_->param_groups().front().options().get_lr();
+  run.lr = result_.lr;
   run.steps = static_cast<std::uint64_t>(total_steps_);
   run.steps_per_epoch = static_cast<std::uint64_t>(steps_per_epoch_);
   run.warmup_steps = lr_warmup_steps(options_.lr_warmup, run.steps_per_epoch);
+  result_.lr_warmup_steps = static_cast<std::int64_t>(run.warmup_steps);
   schedule_.emplace(options_.lr_schedule, run);
 }
 
@@ -104,10 +103,12 @@ TrainResult Trainer::run() {
                             with_separators(static_cast<std::uint64_t>(result_.elements)),
                             result_.data_sentence, context_.size(), options_.batch_size * passes_,
                             options_.optimizer, result_.compressor));
-  while (position_.step < total_steps_ && result_.stopped_by == 0) {
+  // A run that was stopped after an epoch's last step has that epoch's end still before it.
+  while (result_.stopped_by == 0 && (position_.step < total_steps_ || epoch_complete())) {
     train_epoch();
-    if (result_.stopped_by == 0 || position_.batch == steps_per_epoch_ * passes_) end_epoch();
+    if (result_.stopped_by == 0) end_epoch();
   }
+  if (result_.stopped_by == 0 && !result_.eval) evaluate();
   if (!options_.checkpoint.empty() && saved_at_ != position_.step) save();
   if (result_.stopped_by == 0 && options_.evaluate && data_.test) {
     auto test_options = eval_options_;
@@ -126,7 +127,7 @@ TrainResult Trainer::run() {
 
 void Trainer::train_epoch() {
   auto epoch = loader_->epoch(position_.epoch, position_.batch);
-  while (position_.step < total_steps_ && position_.batch < steps_per_epoch_ * passes_) {
+  while (position_.step < total_steps_ && !epoch_complete()) {
     step(epoch);
     result_.stopped_by = stop_.poll(context_);
     if (result_.stopped_by != 0) return;
@@ -212,41 +213,48 @@ void Trainer::report_step(const StepSample& sample, double loss) {
   if (console_.shows_progress()) console_.progress(place());
   if (options_.log_every == 0 || position_.step % options_.log_every != 0) return;
   console_.line(place());
-  metrics_.write({{"kind", "step"},
-                  {"step", position_.step},
-                  {"epoch", position_.epoch + 1},
-                  {"loss", loss},
-                  {"lr", lr_},
-                  {"step_ms", sample.total * 1e3},
-                  {"exposed_comm_ms", sample.exposed * 1e3},
-                  {"samples_per_second", rate}});
+  metrics_->write({{"kind", "step"},
+                   {"step", position_.step},
+                   {"epoch", position_.epoch + 1},
+                   {"loss", loss},
+                   {"lr", lr_},
+                   {"step_ms", sample.total * 1e3},
+                   {"exposed_comm_ms", sample.exposed * 1e3},
+                   {"samples_per_second", rate}});
+}
+
+// Of the whole validation part (else the test part), into result_.eval.
+void Trainer::evaluate() {
+  if (!options_.evaluate || !data_.eval) return;
+  result_.eval = programs::evaluate(context_, *model_, data_.eval, eval_options_);
+  if (result_.eval->loss) schedule_->evaluated(*result_.eval->loss);
 }
 
 void Trainer::end_epoch() {
   const auto steps = static_cast<double>(std::max<std::int64_t>(position_.loss_steps, 1));
-  result_.train_loss = sum_over_ranks(context_, position_.loss_sum / steps) / context_.size();
+  position_.train_loss = sum_over_ranks(context_, position_.loss_sum / steps) / context_.size();
+  const bool complete = epoch_complete();
   nlohmann::json line = {{"kind", "epoch"},
                          {"epoch", position_.epoch + 1},
                          {"step", position_.step},
                          {"lr", lr_},
-                         {"train_loss", result_.train_loss}};
-  auto text = fmt::format("epoch {}: train loss {:.4f}", position_.epoch + 1, result_.train_loss);
-  if (options_.evaluate && data_.eval) {
-    result_.eval = programs::evaluate(context_, *model_, data_.eval, eval_options_);
-    if (result_.eval->loss) schedule_->evaluated(*result_.eval->loss);
+                         {"train_loss", position_.train_loss}};
+  auto text = fmt::format("epoch {}: train loss {:.4f}", position_.epoch + 1, position_.train_loss);
+  if (options_.epochs > 0 || position_.step >= total_steps_) evaluate();
+  if (result_.eval) {
     text += ", " + describe(*result_.eval);
     line["eval"] = {{"name", result_.eval->metric.name}, {"value", result_.eval->metric.value}};
     if (result_.eval->loss) line["eval_loss"] = *result_.eval->loss;
   }
   console_.line(text);
-  metrics_.write(line);
-  if (position_.batch >= steps_per_epoch_ * passes_) {
+  metrics_->write(line);
+  if (complete) {
     ++position_.epoch;
     position_.batch = 0;
     position_.loss_sum = 0;
     position_.loss_steps = 0;
   }
-  if (!options_.checkpoint.empty() && options_.checkpoint_every == 0) save();
+  if (complete && !options_.checkpoint.empty() && options_.checkpoint_every == 0) save();
 }
 
 }  // namespace acp::programs

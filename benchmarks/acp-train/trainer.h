@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,6 +30,7 @@ struct Position {
   std::int64_t batch = 0;  // batches of it done
   double loss_sum = 0;     // of this rank's steps of the epoch in progress
   std::int64_t loss_steps = 0;
+  double train_loss = 0;  // mean over ranks and steps of the last complete epoch
 };
 
 // All that the report needs, beside the options.
@@ -59,22 +61,24 @@ class Trainer {
   void plan_run();
   void train_epoch();
   void step(models::Epoch& epoch);
-  at::Tensor forward_backward(const std::vector<models::Batch>& batches);
+  at::Tensor forward_backward(const std::function<models::Batch()>& next_batch);
   models::Batch fetch(models::Epoch& epoch, StepSample& sample);
-  void record(const StepSample& sample, const at::Tensor& loss);
+  void report_step(const StepSample& sample, double loss);
   void end_epoch();
+  void evaluate();
   void save();
   void resume();
-  void show_progress(const StepSample& sample);
   bool measured() const { return position_.step >= options_.warmup; }
+  bool epoch_complete() const { return position_.batch >= steps_per_epoch_ * passes_; }
 
   const Context& context_;
   const TrainOptions& options_;
   Console& console_;
-  JsonLines metrics_;
+  std::optional<JsonLines> metrics_;
   StopRequest stop_;
   TrainResult result_;
   Position position_;
+  std::int64_t saved_at_ = -1;  // step of the last checkpoint
 
   std::shared_ptr<models::Model> model_;
   models::DataSet data_;
@@ -85,8 +89,7 @@ class Trainer {
   std::unique_ptr<GradientReducer> reducer_;
   std::optional<LrSchedule> schedule_;
   std::int64_t steps_per_epoch_ = 0, total_steps_ = 0, passes_ = 1;
-  double lr_ = 0;
-  ReducerStatistics before_;  // the reducer's totals at the beginning of the step
+  double lr_ = 0;  // of the last step
 };
 
 }  // namespace acp::programs

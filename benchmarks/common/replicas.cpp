@@ -84,10 +84,11 @@ std::string common_hash(const Context& context, const NamedTensors& parameters) 
     if (hashes[rank] != hashes[0]) others += (others.empty() ? "" : ", ") + std::to_string(rank);
   }
   if (!others.empty()) {
-    throw CommunicationError(fmt::format(
-        "the parameters of rank {} are not those of rank 0 (hash {:016x}): the ranks have drifted apart; "
-        "please report this with the command line",
-        others, static_cast<std::uint64_t>(hashes[0])));
+    throw CommunicationError(
+        fmt::format("the parameters of these ranks are not those of rank 0 (hash {1:016x}): {0}; the ranks "
+                    "have drifted apart, "
+                    "which no setting should make possible",
+                    others, static_cast<std::uint64_t>(hashes[0])));
   }
   return fmt::format("{:016x}", hash);
 }
