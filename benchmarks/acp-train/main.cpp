@@ -1,8 +1,8 @@
 // acp-train: trains or benchmarks a model on all ranks, with any optimizer and gradient compressor.
 #include <torch/torch.h>
 
-#include <cstdio>
-#include <iostream>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "benchmarks/acp-train/listings.h"
 #include "benchmarks/acp-train/options.h"

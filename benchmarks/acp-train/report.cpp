@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <cmath>
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 namespace acp::programs {
@@ -119,6 +120,13 @@ std::vector<std::string> summary(const json& report) {
       fmt::format("hash {}, the same on all {} ranks", report["parameters_hash"].get<std::string>(),
                   report["world_size"].get<int>()));
   return lines;
+}
+
+std::string describe_stop(const TrainOptions& options, const TrainResult& result) {
+  const auto text = fmt::format("stopped by {} after step {}",
+                                result.stopped_by == SIGINT ? "SIGINT" : "SIGTERM", result.end.step);
+  if (options.checkpoint.empty()) return text;
+  return fmt::format("{}; --resume goes on from {}", text, options.checkpoint);
 }
 
 }  // namespace acp::programs

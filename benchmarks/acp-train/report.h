@@ -17,4 +17,7 @@ nlohmann::json report(const Context& context, const TrainOptions& options, const
 // The same in a few aligned lines.
 std::vector<std::string> summary(const nlohmann::json& report);
 
+// The one line of a run that a signal has ended.
+std::string describe_stop(const TrainOptions& options, const TrainResult& result);
+
 }  // namespace acp::programs

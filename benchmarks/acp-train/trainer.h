@@ -1,6 +1,8 @@
 // The training loop of acp-train: steps, evaluations, checkpoints, measurements.
 #pragma once
 
+#include <torch/optim/optimizer.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,7 +12,6 @@
 
 #include "acp/context.h"
 #include "acp/gradient_reducer.h"
-#include "acp/trace.h"
 #include "benchmarks/acp-train/options.h"
 #include "benchmarks/common/lr_schedule.h"
 #include "benchmarks/common/measure.h"
@@ -40,7 +41,8 @@ struct TrainResult {
   std::int64_t samples_per_step = 0;  // over all ranks
   std::int64_t elements = 0;          // of all gradients
   Position end;
-  double train_loss = 0;  // mean over the ranks and steps of the last epoch
+  double lr = 0;  // the base rate, scaled if asked for
+  std::int64_t lr_warmup_steps = 0;
   std::optional<Evaluation> eval, test;
   std::string parameters_hash, compressor, memory, data, data_sentence;
   bool bytes_sent_estimated = false;
