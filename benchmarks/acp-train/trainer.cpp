@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "acp/broadcast.h"
 #include "benchmarks/acp-train/checkpoints.h"
 #include "benchmarks/common/optimizers.h"
 #include "benchmarks/common/program.h"
@@ -64,7 +65,7 @@ void Trainer::prepare() {
   optimizer_ =
       make_optimizer(options_.optimizer, tensors, {result_.lr, options_.momentum, options_.weight_decay});
   auto reduction = options_.reduction;
-  reducer_ = std::make_unique<GradientReducer>(parameters_, reduction.events(trace_.sink()));
+  reducer_ = std::make_unique<GradientReducer>(parameters_, reduction);
   const CompressorFactory factory(reduction.compressor(), {reduction.memory(), reduction.seed()});
   result_.compressor = factory.spec();
   result_.memory = factory.memory();
@@ -96,9 +97,29 @@ void Trainer::plan_run() {
   schedule_.emplace(options_.lr_schedule, run);
 }
 
+TrainState Trainer::state() {
+  return {context_,
+          *model_,
+          *optimizer_,
+          *reducer_,
+          *schedule_,
+          position_,
+          options_.model + " with " + options_.optimizer};
+}
+
+void Trainer::save() {
+  broadcast_buffers(*model_);
+  save_checkpoint(options_.checkpoint, state());
+  saved_at_ = position_.step;
+}
+
 TrainResult Trainer::run() {
   const auto begin = Clock::now();
-  if (options_.resume) resume();
+  if (options_.resume) {
+    load_checkpoint(options_.checkpoint, state());
+    saved_at_ = position_.step;
+    console_.line(fmt::format("resumed after step {} from {}", position_.step, options_.checkpoint));
+  }
   console_.line(fmt::format("{} ({} parameters) on {}, {} ranks x {}, {}, {}", options_.model,
                             with_separators(static_cast<std::uint64_t>(result_.elements)),
                             result_.data_sentence, context_.size(), options_.batch_size * passes_,
@@ -120,7 +141,7 @@ TrainResult Trainer::run() {
   if (result_.traffic.empty())
     result_.traffic.push_back({reducer_->statistics(), reducer_->traffic().bytes_sent});
   result_.bytes_sent_estimated = reducer_->traffic().estimated;
-  result_.parameters_hash = common_hash(context_, parameters_);
+  result_.parameters_hash = fmt::format("{:016x}", check_parameters_agree(*model_));
   result_.total_seconds = seconds_since(begin);
   return std::move(result_);
 }

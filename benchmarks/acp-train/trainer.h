@@ -34,6 +34,8 @@ struct Position {
   double train_loss = 0;  // mean over ranks and steps of the last complete epoch
 };
 
+struct TrainState;  // checkpoints.h
+
 // All that the report needs, beside the options.
 struct TrainResult {
   std::vector<StepSample> samples;    // of the measured steps
@@ -68,8 +70,8 @@ class Trainer {
   void report_step(const StepSample& sample, double loss);
   void end_epoch();
   void evaluate();
+  TrainState state();
   void save();
-  void resume();
   bool measured() const { return position_.step >= options_.warmup; }
   bool epoch_complete() const { return position_.batch >= steps_per_epoch_ * passes_; }
 

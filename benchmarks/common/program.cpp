@@ -1,7 +1,6 @@
 // See program.h.
 #include "benchmarks/common/program.h"
 
-#include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 #include <spdlog/fmt/fmt.h>
 
@@ -13,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "acp/agreement.h"
 #include "comm/error.h"
 
 namespace acp::programs {
@@ -77,31 +77,15 @@ void before_start(const std::function<void()>& body) {
 
 void agree(const Context& context, const std::function<void()>& body) {
   const auto failure = attempt(body);
-  if (context.size() == 1) {
-    if (failure) throw AgreedError(failure->code, failure->message);
-    return;
+  const auto all = all_gather_bytes(context.user_channel(),
+                                    failure ? fmt::format("{}:{}", failure->code, failure->message) : "");
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank].empty()) continue;
+    const auto colon = all[rank].find(':');
+    const auto message = all[rank].substr(colon + 1);
+    throw AgreedError(std::stoi(all[rank].substr(0, colon)),
+                      rank == 0 ? message : fmt::format("rank {}: {}", rank, message));
   }
-  auto& channel = context.user_channel();
-  auto mine = at::zeros({2}, at::kLong);
-  mine[0] = failure ? failure->code : 0;
-  mine[1] = failure ? static_cast<std::int64_t>(failure->message.size()) : 0;
-  auto all = at::zeros({context.size(), 2}, at::kLong);
-  perform(channel, Collective::all_gather(mine, all));
-
-  const auto* codes = all.const_data_ptr<std::int64_t>();
-  int first = 0;
-  while (first < context.size() && codes[2 * first] == 0) ++first;
-  if (first == context.size()) return;
-
-  auto text = at::zeros({codes[2 * first + 1]}, at::kByte);
-  if (context.rank() == first) {
-    std::copy(failure->message.begin(), failure->message.end(), text.mutable_data_ptr<std::uint8_t>());
-  }
-  perform(channel, Collective::broadcast(text, first));
-  const auto* bytes = text.const_data_ptr<std::uint8_t>();
-  std::string message(bytes, bytes + text.numel());
-  if (first != 0) message = fmt::format("rank {}: {}", first, message);
-  throw AgreedError(static_cast<int>(codes[2 * first]), message);
 }
 
 int run_program(const std::string& name, const std::function<int()>& body) {

@@ -1,4 +1,4 @@
-// What all ranks must agree on while a model trains: buffers, evaluation, parameters at the end.
+// What the ranks do together while a model trains: buffers, sums, evaluation.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace acp::programs {
 NamedTensors unique_parameters(const torch::nn::Module& model);
 
 // Rank 0's buffers (running statistics of batch norm) go everywhere. A collective call.
-void broadcast_buffers(const Context& context, const torch::nn::Module& model);
+void broadcast_buffers(const torch::nn::Module& model);
 
 // Sum of `value` over all ranks, in double. A collective call.
 double sum_over_ranks(const Context& context, double value);
@@ -33,12 +33,5 @@ struct Evaluation {
 Evaluation evaluate(const Context& context, models::Model& model,
                     const std::shared_ptr<const models::Samples>& samples,
                     const models::LoaderOptions& options);
-
-// FNV-1a, 64 bits, over the bytes of these tensors in order.
-std::uint64_t hash_of(const NamedTensors& tensors);
-
-// The hash of the parameters, as 16 hexadecimal digits. CommunicationError names the ranks whose parameters
-// are not those of rank 0, on every rank. A collective call.
-std::string common_hash(const Context& context, const NamedTensors& parameters);
 
 }  // namespace acp::programs
