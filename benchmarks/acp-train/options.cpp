@@ -1,0 +1,235 @@
+// See options.h.
+#include "benchmarks/acp-train/options.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+
+#include "benchmarks/acp-train/presets.h"
+#include "benchmarks/common/lr_schedule.h"
+#include "benchmarks/common/optimizers.h"
+#include "comm/error.h"
+#include "compressors/registry.h"
+#include "models/model.h"
+
+namespace acp::programs {
+
+namespace {
+
+constexpr auto most = std::numeric_limits<std::int64_t>::max();
+constexpr auto infinity = std::numeric_limits<double>::infinity();
+
+using Action = TrainOptions::Action;
+
+Action action_of(const CommandLine& line) {
+  if (line.flag("help")) return Action::help;
+  if (line.flag("version")) return Action::version;
+  if (line.flag("list-models")) return Action::list_models;
+  if (line.flag("list-presets")) return Action::list_presets;
+  if (line.given("check-data")) return Action::check_data;
+  return Action::train;
+}
+
+// What a user gets who names the model and nothing else.
+Settings recipe(const models::TrainingDefaults& defaults) {
+  return {{"optimizer", defaults.optimizer},
+          {"lr", fmt::format("{}", defaults.learning_rate)},
+          {"momentum", fmt::format("{}", defaults.momentum)},
+          {"weight-decay", fmt::format("{}", defaults.weight_decay)},
+          {"lr-schedule", defaults.schedule},
+          {"batch-size", fmt::format("{}", defaults.batch_size)},
+          {"eval-batch-size", fmt::format("{}", defaults.eval_batch_size)},
+          {"epochs", fmt::format("{}", defaults.epochs)}};
+}
+
+// The user's word first, then the preset's, then the model's recipe, then the table's. Rate, momentum and
+// decay are meant for the optimizer beside them: they are left out when the user takes another.
+void fill_defaults(CommandLine& line) {
+  const auto preset = line.given("preset") ? find_preset(line.text("preset")).settings : Settings{};
+  for (const auto& [name, value] : preset) {
+    if (name == "model") line.set_default(name, value);
+  }
+  Settings all = recipe(models::choose_model(line.text("model")).info->defaults);
+  all.insert(all.end(), preset.begin(), preset.end());
+  for (const auto& [name, value] : all) {
+    if (name == "optimizer") line.set_default(name, value);
+  }
+  const auto planned = find_optimizer(line.option_default("optimizer")).name;
+  const bool same = find_optimizer(line.text("optimizer")).name == planned;
+  for (const auto& [name, value] : all) {
+    if (same || (name != "lr" && name != "momentum" && name != "weight-decay")) line.set_default(name, value);
+  }
+}
+
+void read_job(const CommandLine& line, TrainOptions& options) {
+  options.model = models::choose_model(line.text("model")).spec.to_string();
+  options.data = line.text("data");
+  if (line.given("epochs") && line.given("iterations")) {
+    throw ConfigError("--epochs and --iterations: give one of them");
+  }
+  if (line.given("iterations")) {
+    options.iterations = line.integer("iterations", 1, most);
+  } else {
+    options.epochs = line.integer("epochs", 1, 1'000'000);
+  }
+  options.warmup = line.integer("warmup", 0, most);
+  options.batch_size = line.integer("batch-size", 1, 1 << 24);
+  options.eval_batch_size = line.integer("eval-batch-size", 1, 1 << 24);
+  options.test_batch_size = options.eval_batch_size;
+  if (!line.text("test-batch-size").empty())
+    options.test_batch_size = line.integer("test-batch-size", 1, 1 << 24);
+  options.evaluate = !line.flag("no-eval");
+  options.seed = static_cast<std::uint64_t>(line.integer("seed", 0, most));
+}
+
+void read_optimizer(const CommandLine& line, TrainOptions& options) {
+  options.optimizer = check_optimizer(line.text("optimizer"));
+  const auto& info = find_optimizer(options.optimizer);
+  options.lr = line.text("lr").empty() ? info.lr : line.number("lr", 0, infinity);
+  options.scale_lr = line.flag("scale-lr");
+  if (!line.text("momentum").empty()) options.momentum = line.number("momentum", 0, 1);
+  if (!line.text("weight-decay").empty()) options.weight_decay = line.number("weight-decay", 0, infinity);
+  make_optimizer(options.optimizer, {at::zeros({1})}, {options.lr, options.momentum, options.weight_decay});
+  options.lr_schedule = LrSchedule(line.text("lr-schedule"), {}).spec();
+  options.lr_warmup = line.text("lr-warmup");
+  lr_warmup_steps(options.lr_warmup, 1);
+  options.clip = line.number("clip", 0, infinity);
+}
+
+void read_reduction(const CommandLine& line, TrainOptions& options) {
+  const auto memory = line.text("memory");
+  const CompressorFactory factory(line.text("compressor"), {memory, options.seed});
+  options.algorithm = line.choice("algorithm", {"auto", "ring", "native"});
+  options.backend = line.choice("backend", {"auto", "mpi", "tcp", "nccl", "local"});
+  options.device = line.choice("device", {"cpu", "cuda"});
+  options.reduction.compressor(factory.spec())
+      .memory(memory)
+      .policy(line.choice("policy", {"uniform"}))
+      .fusion_mb(line.number("fusion-mb", 0, 1e6))
+      .overlap(!line.flag("no-overlap"))
+      .algorithm(options.algorithm)
+      .backward_passes_per_step(static_cast<int>(line.integer("backward-passes", 1, 1 << 20)))
+      .seed(options.seed)
+      .clip_local(line.number("clip-local", 0, infinity));
+  options.reduction.check();
+}
+
+void read_files(const CommandLine& line, TrainOptions& options) {
+  options.checkpoint = line.text("checkpoint");
+  options.checkpoint_every = line.integer("checkpoint-every", 0, most);
+  options.resume = line.flag("resume");
+  for (const auto* name : {"resume", "checkpoint-every"}) {
+    if (line.given(name) && options.checkpoint.empty()) {
+      throw ConfigError(fmt::format("--{} needs --checkpoint DIR", name));
+    }
+  }
+  options.metrics = line.text("metrics");
+  options.trace = line.text("trace");
+  options.name = line.text("name");
+  options.project = line.text("project");
+  options.log_every = line.integer("log-every", 0, most);
+}
+
+}  // namespace
+
+std::vector<Option> train_option_table() {
+  auto table = common_options();
+  const std::vector<Option> own = {
+      {"name", "TEXT", "", "of this run, for the JSON", "General"},
+      {"project", "TEXT", "", "that this run belongs to, for the JSON", "General"},
+      {"preset", "NAME", "", "a published job; options given beside it win (--list-presets)", "General"},
+      {"list-models", "", "", "print name, parameter count, tensors and keys of each model and exit",
+       "General"},
+      {"list-presets", "", "", "print the presets and exit", "General"},
+      {"check-data", "DIR", "", "look for the data sets in DIR, read them through and exit", "General"},
+
+      {"model", "SPEC", "mnist", "NAME[:key=value,...]", "Job"},
+      {"data", "DIR", "",
+       "a set's folder, the folder of the sets, or synthetic (default: ACP_DATA, else built-in data)", "Job"},
+      {"epochs", "N", "1", "passes over the training set", "Job"},
+      {"iterations", "N", "", "measured steps instead of epochs", "Job"},
+      {"warmup", "N", "0", "first steps, not measured (besides --iterations, part of --epochs)", "Job"},
+      {"batch-size", "N", "32", "samples per rank and backward pass", "Job"},
+      {"eval-batch-size", "N", "1000", "samples per rank and batch of an evaluation", "Job"},
+      {"test-batch-size", "N", "", "the same for the test at the end (default: --eval-batch-size)", "Job"},
+      {"no-eval", "", "", "train only", "Job"},
+
+      {"optimizer", "SPEC", "sgd", "adagrad, adam, adamw, lbfgs, rmsprop, sgd; keys as in sgd:nesterov=on",
+       "Optimizer"},
+      {"lr", "X", "", "learning rate, not scaled by the number of ranks (default: the optimizer's)",
+       "Optimizer"},
+      {"scale-lr", "", "", "multiply --lr by the number of ranks", "Optimizer"},
+      {"momentum", "X", "", "of sgd and rmsprop (default 0)", "Optimizer"},
+      {"weight-decay", "X", "", "default: the optimizer's, 0 but for adamw (0.01)", "Optimizer"},
+      {"lr-schedule", "SPEC", "constant",
+       "constant, cosine, exponential, inverse, inverse-sqrt, linear, milestones, piecewise, plateau, step",
+       "Optimizer"},
+      {"lr-warmup", "N", "0", "steps (or epochs, as in 5e) in which the rate rises linearly", "Optimizer"},
+      {"clip", "X", "0", "largest global norm of the reduced gradient; 0 = off", "Optimizer"},
+      {"clip-local", "X", "0", "the same for this rank's gradient before compression; nothing overlaps then",
+       "Optimizer"},
+      {"backward-passes", "N", "1", "batches whose gradients are averaged on each rank before a step",
+       "Optimizer"},
+
+      {"compressor", "SPEC", "none", "name[:key=value,...], e.g. acpsgd:rank=4", "Reduction"},
+      {"memory", "NAME", "", "error feedback: none, residual, dgc (default: the compressor's own)",
+       "Reduction"},
+      {"policy", "SPEC", "uniform", "how settings differ between tensors and steps", "Reduction"},
+      {"fusion-mb", "X", "25", "MB of gradients per message; 0 = one tensor each", "Reduction"},
+      {"no-overlap", "", "", "start reducing after the backward pass", "Reduction"},
+      {"backend", "NAME", "auto", "auto, mpi, tcp, nccl, local (auto: ACP_BACKEND, else by the launcher)",
+       "Reduction"},
+      {"algorithm", "NAME", "auto", "of collectives: auto, ring, native", "Reduction"},
+      {"device", "NAME", "cpu", "cpu or cuda", "Reduction"},
+
+      {"checkpoint", "DIR", "", "write checkpoints there", "Checkpoints"},
+      {"checkpoint-every", "N", "0", "steps between checkpoints; 0 = at the end of every epoch",
+       "Checkpoints"},
+      {"resume", "", "", "go on from the checkpoint in --checkpoint", "Checkpoints"},
+
+      {"log-every", "N", "0", "print a line every N steps; 0 = per epoch only", "Output"},
+      {"metrics", "FILE", "", "append one JSON line per logged step and per epoch", "Output"},
+      {"trace", "FILE", "", "write a timeline for Perfetto or chrome://tracing (default: ACP_TRACE)",
+       "Output"}};
+  table.insert(table.end(), own.begin(), own.end());
+  return table;
+}
+
+std::uint64_t lr_warmup_steps(const std::string& text, std::uint64_t steps_per_epoch) {
+  const bool epochs = !text.empty() && (text.back() == 'e' || text.back() == 'E');
+  const auto digits = epochs ? text.substr(0, text.size() - 1) : text;
+  double value = 0;
+  const auto* end = digits.data() + digits.size();
+  const auto [stop, code] = std::from_chars(digits.data(), end, value);
+  const bool whole = epochs || value == std::floor(value);
+  if (code != std::errc() || stop != end || !(value >= 0 && value < 1e12) || !whole) {
+    throw ConfigError(fmt::format("--lr-warmup {}: must be a number of steps, or of epochs as in 5e", text));
+  }
+  return static_cast<std::uint64_t>(
+      std::llround(epochs ? value * static_cast<double>(steps_per_epoch) : value));
+}
+
+TrainOptions parse_train_options(int argc, const char* const* argv, std::string& help) {
+  CommandLine line("acp-train",
+                   "Trains a model on all ranks and measures it. Alone or under mpirun, torchrun, ...",
+                   train_option_table());
+  line.parse(argc, argv);
+  TrainOptions options;
+  options.action = action_of(line);
+  options.json = line.text("json");
+  options.quiet = line.flag("quiet");
+  if (options.action == Action::help) help = line.help();
+  if (options.action == Action::check_data) options.data = line.text("check-data");
+  if (options.action != Action::train) return options;
+
+  fill_defaults(line);
+  read_job(line, options);
+  read_optimizer(line, options);
+  read_reduction(line, options);
+  read_files(line, options);
+  return options;
+}
+
+}  // namespace acp::programs

@@ -1,0 +1,281 @@
+// See trainer.h.
+#include "benchmarks/acp-train/trainer.h"
+
+#include <spdlog/fmt/fmt.h>
+#include <torch/torch.h>
+
+#include <nlohmann/json.hpp>
+
+#include "acp/broadcast.h"
+#include "benchmarks/acp-train/checkpoints.h"
+#include "benchmarks/common/optimizers.h"
+#include "benchmarks/common/program.h"
+#include "comm/error.h"
+#include "compressors/registry.h"
+
+namespace acp::programs {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+std::string describe(const Evaluation& evaluation) {
+  const auto unit = evaluation.metric.name == "accuracy" ? " %" : "";
+  return fmt::format("{} {:.2f}{}", evaluation.metric.name, evaluation.metric.value, unit);
+}
+
+}  // namespace
+
+Trainer::Trainer(const Context& context, const TrainOptions& options, Console& console)
+    : context_(context), options_(options), console_(console) {
+  agree(context_, [&] { metrics_.emplace("metrics", context.rank() == 0 ? options.metrics : ""); });
+  prepare();
+  plan_run();
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::prepare() {
+  torch::manual_seed(options_.seed);
+  const auto choice = models::choose_model(options_.model);
+  models::DataChoice data_choice;
+  agree(context_, [&] {
+    data_choice = models::choose_data(choice.info->data_sets, options_.data);
+    model_ = choice.make();
+    data_ = models::load_data(data_choice, model_->sample());
+    model_->to(context_.device());
+  });
+  result_.data = data_choice.spec.to_string();
+  result_.data_sentence = data_choice.sentence;
+  broadcast_parameters(*model_);
+  // From here on every rank draws numbers of its own (dropout).
+  torch::manual_seed(options_.seed + 0x9e3779b9U + static_cast<std::uint64_t>(context_.rank()));
+
+  parameters_ = unique_parameters(*model_);
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : parameters_) {
+    tensors.push_back(tensor);
+    result_.elements += tensor.numel();
+  }
+  result_.lr = options_.lr * (options_.scale_lr ? context_.size() : 1);
+  optimizer_ =
+      make_optimizer(options_.optimizer, tensors, {result_.lr, options_.momentum, options_.weight_decay});
+  auto reduction = options_.reduction;
+  reducer_ = std::make_unique<GradientReducer>(parameters_, reduction);
+  const CompressorFactory factory(reduction.compressor(), {reduction.memory(), reduction.seed()});
+  result_.compressor = factory.spec();
+  result_.memory = factory.memory();
+}
+
+void Trainer::plan_run() {
+  passes_ = options_.reduction.backward_passes_per_step();
+  models::LoaderOptions loader;
+  loader.rank = context_.rank();
+  loader.size = context_.size();
+  loader.batch_size = options_.batch_size;
+  loader.passes_per_step = passes_;
+  loader.seed = options_.seed;
+  loader.device = context_.device();
+  eval_options_ = loader;
+  eval_options_.batch_size = options_.eval_batch_size;
+  agree(context_, [&] { loader_.emplace(data_.train, loader); });
+
+  result_.samples_per_step = options_.batch_size * passes_ * context_.size();
+  steps_per_epoch_ = loader_->batches() / passes_;
+  total_steps_ =
+      options_.iterations > 0 ? options_.warmup + options_.iterations : options_.epochs * steps_per_epoch_;
+  LrRun run;
+  run.lr = result_.lr;
+  run.steps = static_cast<std::uint64_t>(total_steps_);
+  run.steps_per_epoch = static_cast<std::uint64_t>(steps_per_epoch_);
+  run.warmup_steps = lr_warmup_steps(options_.lr_warmup, run.steps_per_epoch);
+  result_.lr_warmup_steps = static_cast<std::int64_t>(run.warmup_steps);
+  schedule_.emplace(options_.lr_schedule, run);
+}
+
+TrainState Trainer::state() {
+  return {context_,
+          *model_,
+          *optimizer_,
+          *reducer_,
+          *schedule_,
+          position_,
+          options_.model + " with " + options_.optimizer};
+}
+
+void Trainer::save() {
+  broadcast_buffers(*model_);
+  save_checkpoint(options_.checkpoint, state());
+  saved_at_ = position_.step;
+}
+
+TrainResult Trainer::run() {
+  const auto begin = Clock::now();
+  if (options_.resume) {
+    load_checkpoint(options_.checkpoint, state());
+    saved_at_ = position_.step;
+    console_.line(fmt::format("resumed after step {} from {}", position_.step, options_.checkpoint));
+  }
+  console_.line(fmt::format("{} ({} parameters) on {}, {} ranks x {}, {}, {}", options_.model,
+                            with_separators(static_cast<std::uint64_t>(result_.elements)),
+                            result_.data_sentence, context_.size(), options_.batch_size * passes_,
+                            options_.optimizer, result_.compressor));
+  // A run that was stopped after an epoch's last step has that epoch's end still before it.
+  while (result_.stopped_by == 0 && (position_.step < total_steps_ || epoch_complete())) {
+    train_epoch();
+    if (result_.stopped_by == 0) end_epoch();
+  }
+  if (result_.stopped_by == 0 && !result_.eval) evaluate();
+  if (!options_.checkpoint.empty() && saved_at_ != position_.step) save();
+  if (result_.stopped_by == 0 && options_.evaluate && data_.test) {
+    auto test_options = eval_options_;
+    test_options.batch_size = options_.test_batch_size;
+    result_.test = programs::evaluate(context_, *model_, data_.test, test_options);
+    console_.line("test: " + describe(*result_.test));
+  }
+  result_.end = position_;
+  if (result_.traffic.empty())
+    result_.traffic.push_back({reducer_->statistics(), reducer_->traffic().bytes_sent});
+  result_.bytes_sent_estimated = reducer_->traffic().estimated;
+  result_.parameters_hash = fmt::format("{:016x}", check_parameters_agree(*model_));
+  result_.total_seconds = seconds_since(begin);
+  return std::move(result_);
+}
+
+void Trainer::train_epoch() {
+  auto epoch = loader_->epoch(position_.epoch, position_.batch);
+  while (position_.step < total_steps_ && !epoch_complete()) {
+    step(epoch);
+    result_.stopped_by = stop_.poll(context_);
+    if (result_.stopped_by != 0) return;
+    if (options_.checkpoint_every > 0 && position_.step % options_.checkpoint_every == 0) save();
+  }
+}
+
+models::Batch Trainer::fetch(models::Epoch& epoch, StepSample& sample) {
+  const auto begin = Clock::now();
+  auto batch = epoch.next();
+  sample.data += seconds_since(begin);
+  if (!batch) throw Error("the data loader ended before the epoch did");
+  return std::move(*batch);
+}
+
+// Adds this rank's gradients of the batches and averages them over the ranks; returns the mean loss of this
+// rank.
+at::Tensor Trainer::forward_backward(const std::function<models::Batch()>& next_batch) {
+  optimizer_->zero_grad();
+  at::Tensor sum;
+  for (std::int64_t pass = 0; pass < passes_; ++pass) {
+    const auto batch = next_batch();
+    auto loss = model_->loss(batch);
+    if (passes_ > 1) loss = loss / passes_;
+    loss.backward();
+    sum = sum.defined() ? sum + loss.detach() : loss.detach();
+  }
+  reducer_->synchronize();
+  if (options_.clip > 0) {
+    std::vector<at::Tensor> tensors;
+    for (const auto& [name, tensor] : parameters_) tensors.push_back(tensor);
+    torch::nn::utils::clip_grad_norm_(tensors, options_.clip);
+  }
+  return sum;
+}
+
+void Trainer::step(models::Epoch& epoch) {
+  StepSample sample;
+  const auto before = reducer_->statistics();
+  if (measured() && result_.traffic.empty())
+    result_.traffic.push_back({before, reducer_->traffic().bytes_sent});
+  const auto begin = Clock::now();
+  lr_ = schedule_->at(static_cast<std::uint64_t>(position_.step));
+  set_learning_rate(*optimizer_, lr_);
+
+  at::Tensor loss;
+  if (find_optimizer(options_.optimizer).closure) {
+    // Called several times with the same batches; all ranks decide by the same loss.
+    std::vector<models::Batch> batches;
+    for (std::int64_t pass = 0; pass < passes_; ++pass) batches.push_back(fetch(epoch, sample));
+    loss = optimizer_->step([&] {
+      auto next = batches.begin();
+      const auto local = forward_backward([&] { return *next++; });
+      return at::full({}, sum_over_ranks(context_, local.item<double>()) / context_.size(), local.options());
+    });
+  } else {
+    loss = forward_backward([&] { return fetch(epoch, sample); });
+    optimizer_->step();
+  }
+  position_.loss_sum += loss.item<double>();
+
+  const auto after = reducer_->statistics();
+  sample.total = seconds_since(begin);
+  sample.exposed = after.exposed_seconds - before.exposed_seconds;
+  sample.encode = after.encode_seconds - before.encode_seconds;
+  sample.decode = after.decode_seconds - before.decode_seconds;
+  if (measured()) {
+    result_.samples.push_back(sample);
+    result_.traffic.push_back({after, reducer_->traffic().bytes_sent});
+  }
+  ++position_.step;
+  ++position_.loss_steps;
+  position_.batch += passes_;
+  report_step(sample, loss.item<double>());
+}
+
+void Trainer::report_step(const StepSample& sample, double loss) {
+  const auto rate = static_cast<double>(result_.samples_per_step) / sample.total;
+  const auto place = [&] {
+    return fmt::format("epoch {} step {}/{}: loss {:.4f}, lr {:.4g}, {:.0f} samples/s", position_.epoch + 1,
+                       position_.step, total_steps_, loss, lr_, rate);
+  };
+  if (console_.shows_progress()) console_.progress(place());
+  if (options_.log_every == 0 || position_.step % options_.log_every != 0) return;
+  console_.line(place());
+  metrics_->write({{"kind", "step"},
+                   {"step", position_.step},
+                   {"epoch", position_.epoch + 1},
+                   {"loss", loss},
+                   {"lr", lr_},
+                   {"step_ms", sample.total * 1e3},
+                   {"exposed_comm_ms", sample.exposed * 1e3},
+                   {"samples_per_second", rate}});
+}
+
+// Of the whole validation part (else the test part), into result_.eval.
+void Trainer::evaluate() {
+  if (!options_.evaluate || !data_.eval) return;
+  result_.eval = programs::evaluate(context_, *model_, data_.eval, eval_options_);
+  if (result_.eval->loss) schedule_->evaluated(*result_.eval->loss);
+}
+
+void Trainer::end_epoch() {
+  const auto steps = static_cast<double>(std::max<std::int64_t>(position_.loss_steps, 1));
+  position_.train_loss = sum_over_ranks(context_, position_.loss_sum / steps) / context_.size();
+  const bool complete = epoch_complete();
+  nlohmann::json line = {{"kind", "epoch"},
+                         {"epoch", position_.epoch + 1},
+                         {"step", position_.step},
+                         {"lr", lr_},
+                         {"train_loss", position_.train_loss}};
+  auto text = fmt::format("epoch {}: train loss {:.4f}", position_.epoch + 1, position_.train_loss);
+  if (options_.epochs > 0 || position_.step >= total_steps_) evaluate();
+  if (result_.eval) {
+    text += ", " + describe(*result_.eval);
+    line["eval"] = {{"name", result_.eval->metric.name}, {"value", result_.eval->metric.value}};
+    if (result_.eval->loss) line["eval_loss"] = *result_.eval->loss;
+  }
+  console_.line(text);
+  metrics_->write(line);
+  if (complete) {
+    ++position_.epoch;
+    position_.batch = 0;
+    position_.loss_sum = 0;
+    position_.loss_steps = 0;
+  }
+  if (complete && !options_.checkpoint.empty() && options_.checkpoint_every == 0) save();
+}
+
+}  // namespace acp::programs

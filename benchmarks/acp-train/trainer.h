@@ -1,0 +1,99 @@
+// The training loop of acp-train: steps, evaluations, checkpoints, measurements.
+#pragma once
+
+#include <torch/optim/optimizer.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "acp/context.h"
+#include "acp/gradient_reducer.h"
+#include "benchmarks/acp-train/options.h"
+#include "benchmarks/common/lr_schedule.h"
+#include "benchmarks/common/measure.h"
+#include "benchmarks/common/output.h"
+#include "benchmarks/common/replicas.h"
+#include "benchmarks/common/stop.h"
+#include "models/data_set.h"
+#include "models/loader.h"
+#include "models/model.h"
+
+namespace acp::programs {
+
+// Where in the run the next step lies; what a resumed run goes on from.
+struct Position {
+  std::int64_t step = 0;   // steps done
+  std::int64_t epoch = 0;  // the one in progress
+  std::int64_t batch = 0;  // batches of it done
+  double loss_sum = 0;     // of this rank's steps of the epoch in progress
+  std::int64_t loss_steps = 0;
+  double train_loss = 0;  // mean over ranks and steps of the last complete epoch
+};
+
+struct TrainState;  // checkpoints.h
+
+// All that the report needs, beside the options.
+struct TrainResult {
+  std::vector<StepSample> samples;    // of the measured steps
+  std::vector<Traffic> traffic;       // one more than samples
+  std::int64_t samples_per_step = 0;  // over all ranks
+  std::int64_t elements = 0;          // of all gradients
+  Position end;
+  double lr = 0;  // the base rate, scaled if asked for
+  std::int64_t lr_warmup_steps = 0;
+  std::optional<Evaluation> eval, test;
+  std::string parameters_hash, compressor, memory, data, data_sentence;
+  bool bytes_sent_estimated = false;
+  double total_seconds = 0;  // with evaluations, checkpoints and warm-up
+  int stopped_by = 0;        // signal
+};
+
+// Constructed and run by all ranks alike. Errors before training that only some ranks meet become
+// AgreedErrors.
+class Trainer {
+ public:
+  Trainer(const Context& context, const TrainOptions& options, Console& console);
+  ~Trainer();
+  TrainResult run();
+
+ private:
+  void prepare();
+  void plan_run();
+  void train_epoch();
+  void step(models::Epoch& epoch);
+  at::Tensor forward_backward(const std::function<models::Batch()>& next_batch);
+  models::Batch fetch(models::Epoch& epoch, StepSample& sample);
+  void report_step(const StepSample& sample, double loss);
+  void end_epoch();
+  void evaluate();
+  TrainState state();
+  void save();
+  bool measured() const { return position_.step >= options_.warmup; }
+  bool epoch_complete() const { return position_.batch >= steps_per_epoch_ * passes_; }
+
+  const Context& context_;
+  const TrainOptions& options_;
+  Console& console_;
+  std::optional<JsonLines> metrics_;
+  StopRequest stop_;
+  TrainResult result_;
+  Position position_;
+  std::int64_t saved_at_ = -1;  // step of the last checkpoint
+
+  std::shared_ptr<models::Model> model_;
+  models::DataSet data_;
+  models::LoaderOptions eval_options_;
+  std::optional<models::TrainingLoader> loader_;
+  NamedTensors parameters_;
+  std::unique_ptr<torch::optim::Optimizer> optimizer_;
+  std::unique_ptr<GradientReducer> reducer_;
+  std::optional<LrSchedule> schedule_;
+  std::int64_t steps_per_epoch_ = 0, total_steps_ = 0, passes_ = 1;
+  double lr_ = 0;  // of the last step
+};
+
+}  // namespace acp::programs

@@ -1,0 +1,37 @@
+// What the ranks do together while a model trains: buffers, sums, evaluation.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "acp/context.h"
+#include "acp/gradient_reducer.h"
+#include "models/loader.h"
+#include "models/model.h"
+
+namespace acp::programs {
+
+// Trained parameters under their names; a tensor that has two names comes once, under its first.
+NamedTensors unique_parameters(const torch::nn::Module& model);
+
+// Rank 0's buffers (running statistics of batch norm) go everywhere. A collective call.
+void broadcast_buffers(const torch::nn::Module& model);
+
+// Sum of `value` over all ranks, in double. A collective call.
+double sum_over_ranks(const Context& context, double value);
+
+struct Evaluation {
+  models::Metric metric;
+  std::optional<double> loss;  // mean over the samples, where the model gives sums "loss" and "count"
+};
+
+// Every sample once, on one rank; sums over all ranks, so every rank has the same answer. Rank 0's buffers
+// are used, and stay. Leaves the model in training mode. A collective call.
+Evaluation evaluate(const Context& context, models::Model& model,
+                    const std::shared_ptr<const models::Samples>& samples,
+                    const models::LoaderOptions& options);
+
+}  // namespace acp::programs

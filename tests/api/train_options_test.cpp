@@ -1,0 +1,161 @@
+// The command line of acp-train: defaults, presets, and one clear message for every mistake.
+#include <set>
+
+#include "benchmarks/acp-train/options.h"
+#include "benchmarks/acp-train/presets.h"
+#include "comm/error.h"
+#include "tests/catch.h"
+
+using namespace acp::programs;
+
+namespace {
+
+TrainOptions parse(const std::vector<std::string>& arguments) {
+  std::vector<const char*> argv{"acp-train"};
+  for (const auto& argument : arguments) argv.push_back(argument.c_str());
+  std::string help;
+  return parse_train_options(static_cast<int>(argv.size()), argv.data(), help);
+}
+
+void fails(const std::vector<std::string>& arguments, const std::string& with) {
+  INFO(joined(arguments));
+  CHECK_THROWS_AS(parse(arguments), acp::ConfigError);
+  CHECK_THROWS_WITH(parse(arguments), ContainsSubstring(with));
+  try {
+    parse(arguments);
+  } catch (const acp::ConfigError& error) {
+    CHECK(std::string(error.what()).find('\n') == std::string::npos);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the model's own settings are the defaults", "[api][train-options]") {
+  const auto options = parse({"--model", "mnist"});
+  CHECK(options.model == "mnist");
+  CHECK(options.optimizer == "sgd");
+  CHECK(options.lr == 0.05);
+  CHECK(options.momentum == 0.9);
+  CHECK(options.lr_schedule == "linear");
+  CHECK(options.batch_size == 64);
+  CHECK(options.reduction.compressor() == "none");
+  CHECK(options.reduction.fusion_mb() == 25);
+  CHECK(options.reduction.overlap());
+  CHECK(options.reduction.seed() == 42);
+  CHECK(options.test_batch_size == options.eval_batch_size);
+}
+
+TEST_CASE("what is given wins", "[api][train-options]") {
+  const auto options = parse({"--lr=0.5",
+                              "--batch_size",
+                              "8",
+                              "--lr",
+                              "0.25",
+                              "--compressor",
+                              "acpsgd:rank=2",
+                              "--fusion-mb",
+                              "0",
+                              "--no-overlap",
+                              "--algorithm",
+                              "ring",
+                              "--backward-passes",
+                              "2",
+                              "--seed",
+                              "7",
+                              "--clip-local",
+                              "0.5",
+                              "--iterations",
+                              "20",
+                              "--warmup",
+                              "5",
+                              "--test-batch-size",
+                              "10",
+                              "--lr-warmup",
+                              "2e",
+                              "--quiet"});
+  CHECK(options.lr == 0.25);
+  CHECK(options.batch_size == 8);
+  CHECK(options.reduction.compressor() == "acpsgd:rank=2");
+  CHECK(options.reduction.fusion_mb() == 0);
+  CHECK_FALSE(options.reduction.overlap());
+  CHECK(options.reduction.algorithm() == acp::Algorithm::ring);
+  CHECK(options.reduction.backward_passes_per_step() == 2);
+  CHECK(options.reduction.seed() == 7);
+  CHECK(options.reduction.clip_local() == 0.5);
+  CHECK(options.iterations == 20);
+  CHECK(options.epochs == 0);
+  CHECK(options.warmup == 5);
+  CHECK(options.test_batch_size == 10);
+  CHECK(options.quiet);
+  CHECK(lr_warmup_steps(options.lr_warmup, 100) == 200);
+  CHECK(lr_warmup_steps("30", 100) == 30);
+  CHECK(lr_warmup_steps("0.5e", 100) == 50);
+}
+
+TEST_CASE("presets are defaults, and all of them parse", "[api][train-options]") {
+  const auto options = parse({"--preset", "acp_mnist", "--epochs", "1"});
+  CHECK(options.reduction.compressor() == "acpsgd:rank=4");
+  CHECK(options.epochs == 1);
+  CHECK(options.lr == 0.05);
+  for (const auto& preset : presets()) {
+    INFO(preset.name);
+    CHECK_NOTHROW(parse({"--preset", preset.name}));
+  }
+  CHECK(parse({"--preset", "acp-mnist-original"}).scale_lr);
+}
+
+TEST_CASE("another optimizer has its own rate", "[api][train-options]") {
+  const auto options = parse({"--model", "mnist", "--optimizer", "adam"});
+  CHECK(options.lr == 0.001);
+  CHECK_FALSE(options.momentum);
+  CHECK(parse({"--optimizer", "sgd:nesterov=on"}).momentum == 0.9);
+  CHECK(parse({"--optimizer", "rmsprop", "--momentum", "0.5"}).momentum == 0.5);
+}
+
+TEST_CASE("mistakes are named with what to do", "[api][train-options]") {
+  fails({"--compresor", "none"}, "did you mean --compressor?");
+  fails({"--compressor", "acpsdg:rank=4"}, "acpsgd");
+  fails({"--compressor", "acpsgd:rnak=4"}, "rank");
+  fails({"--compressor", "acpsgd:rank=0"}, "rank");
+  fails({"--model", "mnits"}, "mnist");
+  fails({"--optimizer", "sdg"}, "did you mean sgd?");
+  fails({"--optimizer", "adam", "--momentum", "0.9"}, "--momentum");
+  fails({"--lr-schedule", "cosin"}, "did you mean cosine?");
+  fails({"--lr", "fast"}, "--lr fast: must be a number");
+  fails({"--lr", "-1"}, "--lr -1");
+  fails({"--lr", "nan"}, "--lr nan");
+  fails({"--lr-warmup", "3x"}, "--lr-warmup 3x");
+  fails({"--lr-warmup", "2.5"}, "--lr-warmup 2.5");
+  fails({"--batch-size", "0"}, "--batch-size 0: must be a whole number");
+  fails({"--batch-size", "1.5"}, "--batch-size 1.5");
+  fails({"--batch-size"}, "--batch-size needs a value");
+  fails({"--batch-size="}, "--batch-size needs a value");
+  fails({"--epochs", "2", "--iterations", "5"}, "one of them");
+  fails({"--backend", "mpii"}, "did you mean mpi?");
+  fails({"--algorithm", "rign"}, "did you mean ring?");
+  fails({"--device", "gpu"}, "cuda");
+  fails({"--policy", "unifrom"}, "uniform");
+  fails({"--memory", "residul"}, "memor");
+  fails({"--quiet=yes"}, "takes no value");
+  fails({"--resume"}, "--checkpoint DIR");
+  fails({"--checkpoint-every", "5"}, "--checkpoint DIR");
+  fails({"--preset", "acp-mnits"}, "did you mean acp-mnist?");
+  fails({"mnist"}, "unexpected argument");
+  fails({"-x"}, "unexpected argument");
+}
+
+TEST_CASE("help shows every option, and the list actions need no more", "[api][train-options]") {
+  const char* argv[] = {"acp-train", "--help"};
+  std::string help;
+  CHECK(parse_train_options(2, argv, help).action == TrainOptions::Action::help);
+  std::set<std::string> names;
+  for (const auto& option : train_option_table()) {
+    CHECK(names.insert(option.name).second);
+    CHECK_THAT(help, ContainsSubstring("--" + option.name));
+    CHECK_FALSE(option.help.empty());
+  }
+  CHECK(parse({"--version"}).action == TrainOptions::Action::version);
+  CHECK(parse({"--list-models"}).action == TrainOptions::Action::list_models);
+  CHECK(parse({"--list-presets"}).action == TrainOptions::Action::list_presets);
+  CHECK(parse({"--check-data", "/x"}).data == "/x");
+}

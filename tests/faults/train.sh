@@ -1,0 +1,255 @@
+#!/usr/bin/env bash
+# acp-train from outside: exit codes, messages, JSON, signals, resume; alone, under mpirun and over tcp.
+# Usage: tests/faults/train.sh [BUILD]   (default: build). The last line is "N passed, N failed, N skipped".
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${1:-build}
+train=$build/benchmarks/acp-train
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
+unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT ACP_DATA ACP_BACKEND ACP_TRACE
+passed=0 failed=0 skipped=0
+
+ok() { passed=$((passed + 1)); }
+no() { # NAME WHAT: reports, with what the program said
+  failed=$((failed + 1))
+  echo "FAILED: $1: $2"
+  sed 's/^/    out: /' "$work/out" | tail -n 5
+  sed 's/^/    err: /' "$work/err" | tail -n 8
+}
+run() { # SECONDS COMMAND...: output to $work/out and $work/err, code to $code
+  local limit=$1
+  shift
+  timeout -k 5 "$limit" "$@" >"$work/out" 2>"$work/err"
+  code=$?
+}
+# NAME CODE TEXT: the last run ended so, with one line of ours on standard error that has the text.
+expect() {
+  local lines
+  lines=$(grep -c '^acp-train: ' "$work/err")
+  if [ "$code" != "$2" ]; then
+    no "$1" "exit code $code instead of $2"
+  elif [ "$lines" != 1 ]; then
+    no "$1" "$lines error lines instead of one"
+  elif ! grep '^acp-train: ' "$work/err" | grep -qE -- "$3"; then
+    no "$1" "the message lacks \"$3\""
+  else
+    ok
+  fi
+}
+expect_ok() { # NAME
+  if [ "$code" = 0 ]; then ok; else no "$1" "exit code $code"; fi
+}
+same() { # NAME A B
+  if [ -n "$2" ] && [ "$2" = "$3" ]; then ok; else no "$1" "\"$2\" is not \"$3\""; fi
+}
+key() { python3 -c 'import json, sys; print(eval("o" + sys.argv[2], {"o": json.loads(open(sys.argv[1]).read().splitlines()[-1])}))' "$1" "$2"; }
+mpi() { # RANKS ARGUMENTS...
+  local ranks=$1
+  shift
+  run 120 mpirun -np "$ranks" --bind-to none --oversubscribe "$train" "$@"
+}
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+tcp() { # WORLD RANKS ARGUMENTS...: starts the ranks named in RANKS ("0 1"); code is the worst, output that of all
+  local world=$1 ranks=$2 rank codes=() pids=()
+  shift 2
+  : >"$work/out"
+  : >"$work/err"
+  for rank in $ranks; do
+    RANK=$rank WORLD_SIZE=$world LOCAL_RANK=$rank MASTER_ADDR=127.0.0.1 MASTER_PORT=$port \
+      timeout -k 5 120 "$train" "$@" >>"$work/out" 2>>"$work/err" &
+    pids+=($!)
+  done
+  code=0
+  for pid in "${pids[@]}"; do
+    wait "$pid"
+    codes+=($?)
+  done
+  for rank in "${codes[@]}"; do [ "$rank" -gt "$code" ] && code=$rank; done
+}
+
+small=(--model mnist --data "digits:train=512,test=256" --batch-size 16 --quiet)
+brief=("${small[@]}" --iterations 4 --no-eval)
+
+# --- wrong arguments: exit 2, one line, from rank 0 alone ------------------------------------------------------------
+wrong() { # TEXT ARGUMENTS...
+  local text=$1
+  shift
+  run 60 "$train" "$@"
+  expect "$*" 2 "$text"
+}
+wrong 'did you mean .*acpsgd' --compressor acpsdg:rank=4
+wrong 'rank' --compressor acpsgd:rnak=4
+wrong 'did you mean .*mnist' --model mnits
+wrong 'did you mean sgd' --optimizer sdg
+wrong 'did you mean cosine' --lr-schedule cosin
+wrong 'did you mean --batch-size' --batch-sise 4
+wrong '--batch-size 0' --batch-size 0
+wrong '--lr fast' --lr fast
+wrong 'did you mean acp-mnist' --preset acp-mnits
+wrong 'did you mean mpi' --backend mpii
+wrong '--json .*cannot be written' "${brief[@]}" --json "$work/no/such/folder/x.json"
+wrong '--metrics .*cannot be written' "${brief[@]}" --metrics "$work/no/such/folder/x.json"
+wrong 'needs --checkpoint' "${brief[@]}" --resume
+wrong 'no checkpoint' "${brief[@]}" --resume --checkpoint "$work/nothing-here"
+mpi 3 --compressor acpsdg:rank=4
+expect 'typo under mpirun' 2 'did you mean .*acpsgd'
+
+# --- data: exit 3 ----------------------------------------------------------------------------------------------------
+bad_data() { # NAME TEXT DIR
+  run 60 "$train" --model mnist --data "$3"
+  expect "$1" 3 "$2"
+}
+bad_data 'missing folder' 'missing-folder' "$work/missing-folder"
+mkdir -p "$work/empty" "$work/truncated/mnist"
+bad_data 'empty folder' 'empty' "$work/empty"
+# 60000 images promised, 100 bytes there.
+{ printf '\x00\x00\x08\x03\x00\x00\xea\x60\x00\x00\x00\x1c\x00\x00\x00\x1c' && head -c 100 /dev/zero; } >"$work/truncated/mnist/train-images-idx3-ubyte"
+{ printf '\x00\x00\x08\x01\x00\x00\xea\x60' && head -c 60000 /dev/zero; } >"$work/truncated/mnist/train-labels-idx1-ubyte"
+cp "$work/truncated/mnist/train-images-idx3-ubyte" "$work/truncated/mnist/t10k-images-idx3-ubyte"
+cp "$work/truncated/mnist/train-labels-idx1-ubyte" "$work/truncated/mnist/t10k-labels-idx1-ubyte"
+bad_data 'truncated IDX' 'idx3-ubyte.*(truncated|bytes|short)' "$work/truncated"
+run 60 "$train" --check-data "$work/truncated"
+expect '--check-data of a truncated set' 3 'truncated'
+mpi 2 --model mnist --data "$work/missing-folder"
+expect 'missing folder under mpirun' 3 'missing-folder'
+
+# --- listings --------------------------------------------------------------------------------------------------------
+listing() { # TEXT ARGUMENTS...
+  local text=$1
+  shift
+  run 60 "$train" "$@"
+  expect_ok "$*"
+  if grep -qE -- "$text" "$work/out"; then ok; else no "$*" "the output lacks \"$text\""; fi
+}
+listing '--compressor SPEC' --help
+listing '^acp-train [0-9]' --version
+listing '21,840' --list-models
+listing '^acp-mnist' --list-presets
+missing=
+for option in $("$train" --help | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
+  [ ! -f docs/options.md ] || grep -q -- "$option\b" docs/options.md || missing="$missing $option"
+done
+if [ -z "$missing" ]; then ok; else no 'docs/options.md' "lacks$missing"; fi
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+keys='model data world_size backend algorithm compressor memory policy optimizer batch_size seed iterations epochs seconds
+samples_per_second step_ms payload_bytes_per_step dense_bytes_per_step compression_ratio bytes_sent_per_step
+bytes_sent_estimated wire_ratio train_loss eval test plan_changes name project parameters_hash peak_rss_mb version'
+complete() { # NAME FILE
+  local missing
+  missing=$(python3 - "$2" "$keys" <<'PY'
+import json, sys
+lines = open(sys.argv[1]).read().splitlines()
+object = json.loads(lines[-1])
+missing = [k for k in sys.argv[2].split() if k not in object]
+missing += ["step_ms." + k for k in "median p10 p90 compute exposed_comm encode decode".split() if k not in object["step_ms"]]
+print(" ".join(missing))
+PY
+  )
+  if [ -z "$missing" ]; then ok; else no "$1" "lacks $missing"; fi
+}
+run 120 "$train" "${brief[@]}" --json - --name one --project tests
+expect_ok '--json -'
+same '--json - alone on standard output' "$(wc -l <"$work/out")" 1
+complete '--json -' "$work/out"
+same 'name' "$(key "$work/out" '["name"]')" one
+same 'one rank sends nothing' "$(key "$work/out" '["bytes_sent_per_step"]')" 0
+same 'no wire ratio alone' "$(key "$work/out" '["wire_ratio"]')" None
+same 'dense bytes' "$(key "$work/out" '["dense_bytes_per_step"]')" 87360
+same 'iterations' "$(key "$work/out" '["iterations"]')" 4
+run 120 "$train" "${brief[@]}" --json "$work/a.json" --warmup 1 --log-every 2 --metrics "$work/m.json"
+run 120 "$train" "${brief[@]}" --json "$work/a.json"
+same 'appended' "$(wc -l <"$work/a.json")" 2
+same 'metrics per step' "$(grep -c '"kind":"step"' "$work/m.json")" 2
+same 'quiet: bytes written' "$(cat "$work/out" "$work/err" | wc -c)" 0
+run 120 "$train" --model mnist --data "digits:train=512,test=256" --batch-size 16 --iterations 2
+if grep -q $'\r' "$work/out"; then no 'no progress line into a pipe' 'carriage return'; else ok; fi
+
+# --- ranks -----------------------------------------------------------------------------------------------------------
+for spec in none powersgd:rank=2 acpsgd:rank=2 fp16; do
+  for backend in mpi tcp; do
+    if [ $backend = mpi ]; then
+      mpi 2 "${brief[@]}" --compressor $spec --json "$work/r.json"
+    else
+      port=$(free_port)
+      tcp 2 '0 1' "${brief[@]}" --compressor $spec --json "$work/r.json"
+    fi
+    expect_ok "$spec over $backend"
+    same "$spec over $backend: backend" "$(key "$work/r.json" '["backend"]')" $backend
+    complete "$spec over $backend" "$work/r.json"
+    hash=$(key "$work/r.json" '["parameters_hash"]')
+    if [ $backend = mpi ]; then over_mpi=$hash; else same "$spec: two ranks' sums do not depend on the backend" "$hash" "$over_mpi"; fi
+  done
+  if [ $spec = none ]; then same 'ratio of none' "$(key "$work/r.json" '["compression_ratio"]')" 1.0; fi
+done
+port=$(free_port)
+ACP_TIMEOUT=4 tcp 3 '0 1' "${brief[@]}"
+same 'a rank that never shows up: code' "$code" 4
+if grep -E '^acp-train: ' "$work/err" | grep -qE 'rank 2'; then ok; else no 'a rank that never shows up' 'is not named'; fi
+port=$(free_port)
+ACP_TIMEOUT=10 tcp 2 '0 1 2' "${brief[@]}"
+if grep -E '^acp-train: ' "$work/err" | grep -qE 'rank 2.*(world|size)|(world|size).*rank 2'; then ok; else no 'more ranks than expected' 'is not said'; fi
+python3 -c 'import socket, sys, time
+s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(); print(s.getsockname()[1], flush=True); time.sleep(60)' >"$work/port" &
+holder=$!
+while [ ! -s "$work/port" ]; do sleep 0.1; done
+port=$(cat "$work/port")
+ACP_TIMEOUT=4 tcp 2 '0' "${brief[@]}"
+kill $holder
+wait $holder 2>/dev/null
+same 'port taken: code' "$code" 2
+if grep -E '^acp-train: ' "$work/err" | grep -qE "$port"; then ok; else no 'port taken' 'is not named'; fi
+
+# --- resume: two epochs at once = one, a new process, one more ------------------------------------------------------
+twice() { # NAME LAUNCHER RANKS COMPRESSOR
+  local name=$1 launcher=$2 compressor=$3
+  local job=("${small[@]}" --compressor "$compressor" --lr-schedule constant --checkpoint-every 5)
+  rm -rf "$work/c1" "$work/c2" "$work/once.json" "$work/half.json" "$work/twice.json"
+  $launcher 2 "${job[@]}" --epochs 2 --checkpoint "$work/c1" --json "$work/once.json"
+  expect_ok "$name: two epochs"
+  $launcher 2 "${job[@]}" --epochs 1 --checkpoint "$work/c2" --json "$work/half.json"
+  expect_ok "$name: the first epoch"
+  $launcher 2 "${job[@]}" --epochs 2 --checkpoint "$work/c2" --resume --json "$work/twice.json"
+  expect_ok "$name: the second epoch"
+  for what in '["parameters_hash"]' '["train_loss"]' '["eval"]["value"]' '["steps"]'; do
+    same "$name: $what" "$(key "$work/twice.json" "$what")" "$(key "$work/once.json" "$what")"
+  done
+  if [ "$(key "$work/half.json" '["parameters_hash"]')" = "$(key "$work/once.json" '["parameters_hash"]')" ]; then
+    no "$name" 'the second epoch changed nothing'
+  else
+    ok
+  fi
+}
+tcp_pair() {
+  local ranks=$1
+  shift
+  port=$(free_port)
+  tcp "$ranks" '0 1' "$@"
+}
+twice 'mpi, none' mpi none
+twice 'mpi, acpsgd' mpi acpsgd:rank=2
+twice 'tcp, powersgd' tcp_pair powersgd:rank=2
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+interrupt() { # NAME SIGNAL CODE
+  rm -rf "$work/stop" "$work/metrics"
+  timeout -k 5 120 "$train" "${small[@]}" --compressor acpsgd:rank=2 --epochs 400 --checkpoint "$work/stop" --log-every 1 \
+    --metrics "$work/metrics" >"$work/out" 2>"$work/err" &
+  local pid=$!
+  for _ in $(seq 300); do
+    [ -s "$work/metrics" ] && break
+    sleep 0.1
+  done
+  kill "-$2" "$(pgrep -P $pid)" # the program itself, not timeout, which passes a code of its own
+  wait $pid
+  same "$1: code" $? "$3"
+  run 60 "$train" "${small[@]}" --compressor acpsgd:rank=2 --epochs 1 --checkpoint "$work/stop" --resume
+  expect_ok "$1: what it left can be resumed"
+}
+interrupt SIGTERM TERM 143
+interrupt SIGINT INT 130
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
