@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <torch/torch.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "acp/broadcast.h"
@@ -65,6 +66,13 @@ void Trainer::prepare() {
   optimizer_ =
       make_optimizer(options_.optimizer, tensors, {result_.lr, options_.momentum, options_.weight_decay});
   auto reduction = options_.reduction;
+  std::string trace = options_.trace;
+  if (const char* variable = std::getenv("ACP_TRACE"); trace.empty() && variable != nullptr) trace = variable;
+  if (!trace.empty()) {
+    agree(context_, [&] { check_writable("trace", trace); });
+    trace_.emplace(trace, context_.rank());
+    reduction.events(trace_->sink());
+  }
   reducer_ = std::make_unique<GradientReducer>(parameters_, reduction);
   const CompressorFactory factory(reduction.compressor(), {reduction.memory(), reduction.seed()});
   result_.compressor = factory.spec();
@@ -142,6 +150,7 @@ TrainResult Trainer::run() {
     result_.traffic.push_back({reducer_->statistics(), reducer_->traffic().bytes_sent});
   result_.bytes_sent_estimated = reducer_->traffic().estimated;
   result_.parameters_hash = fmt::format("{:016x}", check_parameters_agree(*model_));
+  if (trace_) trace_->close();
   result_.total_seconds = seconds_since(begin);
   return std::move(result_);
 }

@@ -12,6 +12,7 @@
 
 #include "acp/context.h"
 #include "acp/gradient_reducer.h"
+#include "acp/trace.h"
 #include "benchmarks/acp-train/options.h"
 #include "benchmarks/common/lr_schedule.h"
 #include "benchmarks/common/measure.h"
@@ -79,6 +80,7 @@ class Trainer {
   const TrainOptions& options_;
   Console& console_;
   std::optional<JsonLines> metrics_;
+  std::optional<Trace> trace_;
   StopRequest stop_;
   TrainResult result_;
   Position position_;

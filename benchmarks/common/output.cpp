@@ -58,4 +58,8 @@ void JsonLines::write(const nlohmann::json& object) {
   }
 }
 
+void check_writable(const std::string& option, const std::string& path) {
+  if (path != "-") JsonLines(option, path);
+}
+
 }  // namespace acp::programs

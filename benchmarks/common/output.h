@@ -48,4 +48,8 @@ class JsonLines {
   std::FILE* stream_ = nullptr;
 };
 
+// ConfigError names option and file unless it can be opened for appending; creates it. For files that are
+// written at the end of a long run.
+void check_writable(const std::string& option, const std::string& path);
+
 }  // namespace acp::programs
