@@ -4,7 +4,7 @@
 #   scripts/test.sh PATTERN                test cases of that name or [tag]
 #   scripts/test.sh --sanitize address     comm, compressors, fusion and their tests, with address + undefined
 #   scripts/test.sh --sanitize thread      the same with the thread sanitizer
-# WERROR=true makes warnings errors; BUILD names another build folder.
+# WERROR=true makes warnings errors; BUILD names another build folder; MESON_OPTIONS are passed on.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT" || exit 1
@@ -75,7 +75,8 @@ if [ -n "$sanitize" ]; then
 fi
 
 build=${BUILD:-build}
-scripts/build.sh -Dwerror="${WERROR:-false}" || fail "0 passed, 1 failed, 0 skipped"
+read -ra options <<<"${MESON_OPTIONS:-}"
+scripts/build.sh -Dwerror="${WERROR:-false}" "${options[@]}" || fail "0 passed, 1 failed, 0 skipped"
 [ -n "${ACP_GOLDEN:-}" ] || say "skipped: no golden vectors (ACP_GOLDEN)"
 
 if [ -n "$pattern" ]; then
