@@ -68,18 +68,18 @@ struct DataSet {
 
 // Known before any file is read.
 struct DataSetInfo {
-  std::string name;
-  std::string summary;
-  std::vector<KeyInfo> keys;  // of a built-in set: `digits:train=6000`
-  std::vector<std::string>
-      subfolders;  // where the files may lie below a folder of sets; empty = built in, no files
-  std::vector<std::string> files;       // without ".gz"; a folder that has one of them holds the set
-  std::filesystem::path system_folder;  // where the system's package puts it; may be empty
+  std::string name{};
+  std::string summary{};
+  std::vector<KeyInfo> keys{};  // of a built-in set: `digits:train=6000`
+  // Where the files may lie below a folder of sets; empty = built in, no files.
+  std::vector<std::string> subfolders{};
+  std::vector<std::string> files{};       // without ".gz"; a folder that has one of them holds the set
+  std::filesystem::path system_folder{};  // where the system's package puts it; may be empty
   // Whether a folder with such files is this set; absent = it is. For sets that share their file names.
-  std::function<bool(const std::filesystem::path& folder)> is_mine;
+  std::function<bool(const std::filesystem::path& folder)> is_mine{};
   // Reads the set from its own folder (empty for built-in ones). `wanted` is what the model takes, which
   // synthetic data follow. DataError names the file, what was expected and what was found.
-  std::function<DataSet(const std::filesystem::path& folder, const Values&, const SampleSpec& wanted)> load;
+  std::function<DataSet(const std::filesystem::path& folder, const Values&, const SampleSpec& wanted)> load{};
 
   bool built_in() const { return subfolders.empty(); }
 };

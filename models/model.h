@@ -61,12 +61,12 @@ struct TrainingDefaults {
 };
 
 struct ModelInfo {
-  std::string name;
-  std::string summary;
-  std::vector<KeyInfo> keys;
-  std::vector<std::string> data_sets;  // the preferred first
-  TrainingDefaults defaults;
-  std::function<std::shared_ptr<Model>(const Values&)> make;
+  std::string name{};
+  std::string summary{};
+  std::vector<KeyInfo> keys{};
+  std::vector<std::string> data_sets{};  // the preferred first
+  TrainingDefaults defaults{};
+  std::function<std::shared_ptr<Model>(const Values&)> make{};
 };
 
 bool register_model(ModelInfo info);  // returns true; Error if the name is taken

@@ -1,0 +1,55 @@
+// The registry of models, and what all models share.
+#include "models/model.h"
+
+#include "models/registry.h"
+
+namespace acp::models {
+namespace {
+
+Registry<ModelInfo>& registry() {
+  static Registry<ModelInfo> models("model");
+  return models;
+}
+
+}  // namespace
+
+void add(Sums& total, const Sums& part) {
+  for (const auto& [name, value] : part) total[name] += value;
+}
+
+bool register_model(ModelInfo info) {
+  return registry().add(std::move(info)), true;
+}
+
+std::vector<const ModelInfo*> models() {
+  return registry().all();
+}
+
+const ModelInfo& find_model(std::string_view name) {
+  return registry().find(name);
+}
+
+std::shared_ptr<Model> ModelChoice::make() const {
+  return info->make(Values(spec, info->keys));
+}
+
+ModelChoice choose_model(std::string_view text) {
+  const auto parts = parse_spec(text);
+  if (parts.size() != 1) {
+    throw ConfigError("model \"" + std::string(text) + "\": models are not composed with '+'");
+  }
+  const ModelInfo& info = find_model(parts[0].name);
+  const Values checked(parts[0], info.keys);  // throws on unknown keys
+  return {&info, parts[0]};
+}
+
+ModelSize size_of(const torch::nn::Module& module) {
+  ModelSize size;
+  for (const at::Tensor& parameter : module.parameters()) {
+    size.parameters += parameter.numel();
+    ++size.tensors;
+  }
+  return size;
+}
+
+}  // namespace acp::models
