@@ -49,6 +49,9 @@ std::vector<const MethodInfo*> methods();
 // ConfigError on an unknown name: lists the known ones and the nearest match.
 const MethodInfo& find_method(std::string_view name);
 
+// All methods and all their keys as two Markdown tables: the generated part of docs/compressors.md.
+std::string methods_table();
+
 // Number of elements of a tensor of this shape; 1 for no dimensions.
 std::int64_t numel(std::span<const std::int64_t> shape);
 

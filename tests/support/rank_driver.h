@@ -7,10 +7,13 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
+#include "compressors/philox.h"
 #include "compressors/registry.h"
 #include "fusion/plan.h"
+#include "tests/support/ranks.h"
 
 namespace acp {
 
@@ -32,6 +35,30 @@ inline Bucket make_bucket(const Shapes& shapes, at::ScalarType type = at::kFloat
   auto bucket = std::move(allocate(plan, infos).at(0));
   bucket.index = index;
   return bucket;
+}
+
+// Gradients of N(0, 1), a function of rank and step.
+inline Gradients random_gradients(const Shapes& shapes, int rank, std::uint64_t step,
+                                  at::ScalarType type = at::kFloat) {
+  Gradients result;
+  for (const auto& [name, shape] : shapes) {
+    const auto numbers = at::empty({numel(shape)}, at::kDouble);
+    Philox(5, name, step, Purpose::data, static_cast<std::uint32_t>(rank) + 1)
+        .fill_normal(std::span(numbers.data_ptr<double>(), static_cast<std::size_t>(numbers.numel())));
+    result[name] = numbers.view(shape).to(type);
+  }
+  return result;
+}
+
+// What `body` returns on each of n ranks (threads); nothing is asserted on those threads, Catch2 allows one
+// only.
+template <class Body>
+auto each_rank(int n, const Body& body) {
+  std::vector<std::invoke_result_t<Body, Communicator&>> results(static_cast<std::size_t>(n));
+  on_ranks(n, [&](Communicator& communicator) {
+    results[static_cast<std::size_t>(communicator.rank())] = body(communicator);
+  });
+  return results;
 }
 
 // Owns bucket and compressor; keeps the collectives' input bytes of the last step.
