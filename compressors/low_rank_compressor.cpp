@@ -86,7 +86,7 @@ void LowRankCompressor::lay_out(const std::vector<std::int64_t>& ranks) {
         const auto count = kept * length(side, k);
         part(side, factor(side).value, k).view(-1).narrow(0, 0, count).copy_(old.narrow(0, begin, count));
       }
-      if (kept < ranks[k]) draw(side, 0, k, kept);
+      if (kept < ranks[k]) draw(factor(side).value, side, 0, k, kept);
     }
   }
   prepared.reset();
@@ -124,27 +124,30 @@ at::Tensor LowRankCompressor::output(const Bucket& bucket) const {
   return result_.defined() ? result_ : bucket.grads;
 }
 
-void LowRankCompressor::draw(Side side, std::uint64_t step, std::size_t k, std::int64_t first) {
+void LowRankCompressor::draw(const at::Tensor& flat, Side side, std::uint64_t step, std::size_t k,
+                             std::int64_t first) const {
   const auto n = length(side, k), count = (parts_[k].rank - first) * n;
   const Philox random(options_.seed, slices_[k].name, step,
                       side == Side::p ? Purpose::start_p : Purpose::start_q);
   const auto numbers = at::empty({count}, at::kDouble);
   random.fill_normal(std::span(numbers.data_ptr<double>(), static_cast<std::size_t>(count)),
                      static_cast<std::uint64_t>(first * n));
-  part(side, factor(side).value, k).view(-1).narrow(0, first * n, count).copy_(numbers);
-}
-
-void LowRankCompressor::draw(Side side, std::uint64_t step) {
-  for (std::size_t k = 0; k < slices_.size(); ++k) {
-    if (parts_[k].rank > 0) draw(side, step, k, 0);
-  }
+  part(side, flat, k).view(-1).narrow(0, first * n, count).copy_(numbers);
 }
 
 void LowRankCompressor::orthogonalize(Side side) {
+  const auto& all = factor(side);
   for (std::size_t k = 0; k < slices_.size(); ++k) {
-    if (parts_[k].rank > 0) {
-      acp::orthogonalize(part(side, factor(side).value, k), part(side, factor(side).basis, k));
-    }
+    if (parts_[k].rank > 0) acp::orthogonalize(part(side, all.value, k), part(side, all.basis, k));
+  }
+}
+
+void LowRankCompressor::draw_basis(Side side, std::uint64_t step) {
+  const auto& all = factor(side);
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank == 0) continue;
+    draw(all.local, side, step, k, 0);
+    acp::orthogonalize(part(side, all.local, k), part(side, all.basis, k));
   }
 }
 

@@ -67,6 +67,8 @@ class LowRankCompressor : public Compressor {
 
   // basis = orthonormal basis of the value.
   void orthogonalize(Side side);
+  // basis = orthonormal basis of random numbers drawn for this step; the value stays.
+  void draw_basis(Side side, std::uint64_t step);
   // Input = gradient + error memory.
   void take_input(const Bucket& bucket);
   // P = input Q or Q = input^T P with the fixed basis; to `local` and into the message.
@@ -86,9 +88,6 @@ class LowRankCompressor : public Compressor {
   // Gradients of another dtype take the result.
   void write_back(Bucket& bucket);
 
-  // New random numbers for a whole factor.
-  void draw(Side side, std::uint64_t step);
-
   std::optional<std::uint64_t>
       prepared;  // step for which prepare() has been called; empty after a change of state
 
@@ -104,7 +103,7 @@ class LowRankCompressor : public Compressor {
   at::Tensor plain_part(Side side, std::size_t k) const;
   at::Tensor input(const Bucket& bucket) const;   // flat
   at::Tensor output(const Bucket& bucket) const;  // flat
-  void draw(Side side, std::uint64_t step, std::size_t k, std::int64_t first);
+  void draw(const at::Tensor& flat, Side side, std::uint64_t step, std::size_t k, std::int64_t first) const;
   bool touches(const Bucket& bucket, std::size_t k) const {
     return parts_[k].rank > 0 && bucket.used[k] != 0;
   }

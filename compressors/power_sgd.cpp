@@ -34,8 +34,7 @@ class PowerSgd final : public LowRankCompressor {
 
   void prepare(Bucket&, const StepContext& context) override {
     if (context.step < options().start || prepared == context.step) return;
-    if (!warm_start_) draw(Side::q, context.step);
-    orthogonalize(Side::q);
+    warm_start_ ? orthogonalize(Side::q) : draw_basis(Side::q, context.step);
     prepared = context.step;
   }
 
