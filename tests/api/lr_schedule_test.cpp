@@ -18,47 +18,47 @@ LrRun run(std::uint64_t warmup = 0) {
   return {0.8, 40, 4, warmup};
 }
 
-double at(const std::string& spec, std::uint64_t step, std::uint64_t warmup = 0) {
+double value_at(const std::string& spec, std::uint64_t step, std::uint64_t warmup = 0) {
   return LrSchedule(spec, run(warmup)).at(step);
 }
 
 }  // namespace
 
 TEST_CASE("schedules by step and epoch", "[api][lr]") {
-  CHECK(at("constant", 0) == 0.8);
-  CHECK(at("constant", 39) == 0.8);
+  CHECK(value_at("constant", 0) == 0.8);
+  CHECK(value_at("constant", 39) == 0.8);
 
-  CHECK(at("linear", 0) == Approx(0.8));
-  CHECK(at("linear", 10) == Approx(0.6));
-  CHECK(at("linear", 39) == Approx(0.02));
-  CHECK(at("linear:final=0.5", 20) == Approx(0.6));
-  CHECK(at("linear", 100) == Approx(0).margin(1e-15));
+  CHECK(value_at("linear", 0) == Approx(0.8));
+  CHECK(value_at("linear", 10) == Approx(0.6));
+  CHECK(value_at("linear", 39) == Approx(0.02));
+  CHECK(value_at("linear:final=0.5", 20) == Approx(0.6));
+  CHECK(value_at("linear", 100) == Approx(0).margin(1e-15));
 
-  CHECK(at("cosine", 0) == Approx(0.8));
-  CHECK(at("cosine", 20) == Approx(0.4));
-  CHECK(at("cosine", 10) == Approx(0.4 * (1 + std::sqrt(0.5))));
-  CHECK(at("cosine:final=0.25", 40) == Approx(0.2));
+  CHECK(value_at("cosine", 0) == Approx(0.8));
+  CHECK(value_at("cosine", 20) == Approx(0.4));
+  CHECK(value_at("cosine", 10) == Approx(0.4 * (1 + std::sqrt(0.5))));
+  CHECK(value_at("cosine:final=0.25", 40) == Approx(0.2));
 
-  CHECK(at("step:every=3,gamma=0.5", 11) == Approx(0.8));  // epoch 2
-  CHECK(at("step:every=3,gamma=0.5", 12) == Approx(0.4));  // epoch 3
-  CHECK(at("step:every=3,gamma=0.5", 39) == Approx(0.1));  // epoch 9
-  CHECK(at("step", 39) == Approx(0.8));                    // every=30
+  CHECK(value_at("step:every=3,gamma=0.5", 11) == Approx(0.8));  // epoch 2
+  CHECK(value_at("step:every=3,gamma=0.5", 12) == Approx(0.4));  // epoch 3
+  CHECK(value_at("step:every=3,gamma=0.5", 39) == Approx(0.1));  // epoch 9
+  CHECK(value_at("step", 39) == Approx(0.8));                    // every=30
 
-  CHECK(at("milestones:at=2/5,gamma=0.1", 7) == Approx(0.8));
-  CHECK(at("milestones:at=2/5,gamma=0.1", 8) == Approx(0.08));
-  CHECK(at("milestones:at=2/5,gamma=0.1", 20) == Approx(0.008));
+  CHECK(value_at("milestones:at=2/5,gamma=0.1", 7) == Approx(0.8));
+  CHECK(value_at("milestones:at=2/5,gamma=0.1", 8) == Approx(0.08));
+  CHECK(value_at("milestones:at=2/5,gamma=0.1", 20) == Approx(0.008));
 
-  CHECK(at("exponential:gamma=0.5", 3) == Approx(0.8));
-  CHECK(at("exponential:gamma=0.5", 8) == Approx(0.2));
+  CHECK(value_at("exponential:gamma=0.5", 3) == Approx(0.8));
+  CHECK(value_at("exponential:gamma=0.5", 8) == Approx(0.2));
 
-  CHECK(at("inverse:decay=0.5,hold=2", 4) == Approx(0.8));        // epoch 1
-  CHECK(at("inverse:decay=0.5,hold=2", 8) == Approx(0.8 / 1.5));  // epoch 2
-  CHECK(at("inverse:decay=0.5,hold=2", 12) == Approx(0.4));       // epoch 3
-  CHECK(at("inverse", 39) == Approx(0.8));                        // decay=0
+  CHECK(value_at("inverse:decay=0.5,hold=2", 4) == Approx(0.8));        // epoch 1
+  CHECK(value_at("inverse:decay=0.5,hold=2", 8) == Approx(0.8 / 1.5));  // epoch 2
+  CHECK(value_at("inverse:decay=0.5,hold=2", 12) == Approx(0.4));       // epoch 3
+  CHECK(value_at("inverse", 39) == Approx(0.8));                        // decay=0
 
-  CHECK(at("inverse-sqrt:from=4", 3) == Approx(0.8));
-  CHECK(at("inverse-sqrt:from=4", 15) == Approx(0.4));
-  CHECK(at("inverse_sqrt:from=4", 15) == Approx(0.4));
+  CHECK(value_at("inverse-sqrt:from=4", 3) == Approx(0.8));
+  CHECK(value_at("inverse-sqrt:from=4", 15) == Approx(0.4));
+  CHECK(value_at("inverse_sqrt:from=4", 15) == Approx(0.4));
 }
 
 TEST_CASE("piecewise rates are rates, not factors", "[api][lr]") {
@@ -74,16 +74,16 @@ TEST_CASE("piecewise rates are rates, not factors", "[api][lr]") {
 }
 
 TEST_CASE("warm-up rises to the schedule", "[api][lr]") {
-  CHECK(at("constant", 0, 4) == Approx(0.2));
-  CHECK(at("constant", 3, 4) == Approx(0.8));
-  CHECK(at("constant", 4, 4) == Approx(0.8));
+  CHECK(value_at("constant", 0, 4) == Approx(0.2));
+  CHECK(value_at("constant", 3, 4) == Approx(0.8));
+  CHECK(value_at("constant", 4, 4) == Approx(0.8));
   // linear and cosine run over what follows the warm-up: t = 18 of T = 36.
-  CHECK(at("linear", 22, 4) == Approx(0.4));
-  CHECK(at("cosine", 22, 4) == Approx(0.4));
-  CHECK(at("linear", 3, 4) == Approx(0.8));
+  CHECK(value_at("linear", 22, 4) == Approx(0.4));
+  CHECK(value_at("cosine", 22, 4) == Approx(0.4));
+  CHECK(value_at("linear", 3, 4) == Approx(0.8));
   // The warm-up is where inverse-sqrt starts to fall.
-  CHECK(at("inverse-sqrt", 15, 4) == Approx(0.4));
-  CHECK(at("inverse-sqrt", 1, 4) == Approx(0.4));
+  CHECK(value_at("inverse-sqrt", 15, 4) == Approx(0.4));
+  CHECK(value_at("inverse-sqrt", 1, 4) == Approx(0.4));
 }
 
 TEST_CASE("plateau waits for `patience` evaluations without progress", "[api][lr]") {

@@ -69,7 +69,7 @@ tcp() { # WORLD RANKS ARGUMENTS...: starts the ranks named in RANKS ("0 1"); cod
   for rank in "${codes[@]}"; do [ "$rank" -gt "$code" ] && code=$rank; done
 }
 
-small=(--model mnist --data "digits:train=512,test=256" --batch-size 16 --quiet)
+small=(--model mnist --data "digits:train=512,eval=256" --batch-size 16 --quiet)
 brief=("${small[@]}" --iterations 4 --no-eval)
 
 # --- wrong arguments: exit 2, one line, from rank 0 alone ------------------------------------------------------------
@@ -164,7 +164,7 @@ run 120 "$train" "${brief[@]}" --json "$work/a.json"
 same 'appended' "$(wc -l <"$work/a.json")" 2
 same 'metrics per step' "$(grep -c '"kind":"step"' "$work/m.json")" 2
 same 'quiet: bytes written' "$(cat "$work/out" "$work/err" | wc -c)" 0
-run 120 "$train" --model mnist --data "digits:train=512,test=256" --batch-size 16 --iterations 2
+run 120 "$train" --model mnist --data "digits:train=512,eval=256" --batch-size 16 --iterations 2
 if grep -q $'\r' "$work/out"; then no 'no progress line into a pipe' 'carriage return'; else ok; fi
 
 # --- ranks -----------------------------------------------------------------------------------------------------------
