@@ -10,17 +10,18 @@
 
 namespace acp {
 
-// How the ranks' numbers become one. `average` is the sum divided by the number of ranks (floating types only).
+// How the ranks' numbers become one. `average` is the sum divided by the number of ranks (floating types
+// only).
 enum class ReduceOp : std::uint8_t { sum, average, min, max };
 
-// `ring`: our own algorithms over point-to-point messages. `native`: the backend's collective where it has one
-// (else ours). `automatic`: whichever the backend expects to be faster for this size.
+// `ring`: our own algorithms over point-to-point messages. `native`: the backend's collective where it has
+// one (else ours). `automatic`: whichever the backend expects to be faster for this size.
 enum class Algorithm : std::uint8_t { automatic, ring, native };
 
-// Holds its tensors, so their storage stays alive while it is on the wire. All tensors are contiguous and of one
-// dtype; sizes are checked here, and the factories throw ConfigError on a mismatch that one rank can see alone.
-// Made only by the static functions below: g++ 12 destroys an awaited aggregate temporary twice. They are
-// members, so that acp::all_reduce(tensor) and its like stay free for the user's blocking calls.
+// Holds its tensors, so their storage stays alive while it is on the wire. All tensors are contiguous and of
+// one dtype; sizes are checked here, and the factories throw ConfigError on a mismatch that one rank can see
+// alone. Made only by the static functions below: g++ 12 destroys an awaited aggregate temporary twice. They
+// are members, so that acp::all_reduce(tensor) and its like stay free for the user's blocking calls.
 class Collective {
  public:
   enum class Kind : std::uint8_t {
@@ -44,7 +45,7 @@ class Collective {
   int send_to = -1, receive_from = -1;   // send_receive; -1 = no such half
   std::vector<std::int64_t> in_counts;   // all_to_all_v: elements for each rank
   std::vector<std::int64_t> out_counts;  // all_gather_v, all_to_all_v: elements from each rank
-  std::string label;                     // for messages: "step 120, bucket 2: layer3.weight ..."; may be empty
+  std::string label;  // for messages: "step 120, bucket 2: layer3.weight ..."; may be empty
 
   // In place: every rank's x becomes the reduction over all ranks.
   static Collective all_reduce(at::Tensor x, ReduceOp op = ReduceOp::sum);

@@ -20,23 +20,23 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Queues `op` and returns at once. The future is ready when `op.out` holds the result, or carries an exception
-  // derived from acp::Error. May be called from any thread, but from one at a time.
+  // Queues `op` and returns at once. The future is ready when `op.out` holds the result, or carries an
+  // exception derived from acp::Error. May be called from any thread, but from one at a time.
   virtual std::future<void> start(Collective op) = 0;
 
-  // Opens an independent order of operations among the same ranks. A collective call: every rank calls it at the
-  // same place of its program.
+  // Opens an independent order of operations among the same ranks. A collective call: every rank calls it at
+  // the same place of its program.
   virtual std::unique_ptr<Communicator> channel() = 0;
 
-  // Fails queued and later operations of this backend, here and on the peers, with `reason`. Callable from any
-  // thread, never throws; the first reason stands.
+  // Fails queued and later operations of this backend, here and on the peers, with `reason`. Callable from
+  // any thread, never throws; the first reason stands.
   virtual void abort(std::exception_ptr reason) noexcept = 0;
 
   // "local", "mpi", "tcp", "nccl"
   virtual std::string_view backend() const = 0;
 
-  // Bytes that this rank's point-to-point layer has sent on this channel so far. Native collectives count their
-  // algorithm's known volume and set `estimated`.
+  // Bytes that this rank's point-to-point layer has sent on this channel so far. Native collectives count
+  // their algorithm's known volume and set `estimated`.
   struct Traffic {
     std::uint64_t bytes_sent = 0;
     bool estimated = false;
@@ -45,6 +45,8 @@ class Communicator {
 };
 
 // Starts `op` and waits for it.
-inline void perform(Communicator& communicator, Collective op) { communicator.start(std::move(op)).get(); }
+inline void perform(Communicator& communicator, Collective op) {
+  communicator.start(std::move(op)).get();
+}
 
 }  // namespace acp

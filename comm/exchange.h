@@ -1,4 +1,5 @@
-// An exchange: a coroutine that computes locally and describes, one after the other, the collectives it needs.
+// An exchange: a coroutine that computes locally and describes, one after the other, the collectives it
+// needs.
 #pragma once
 
 #include <coroutine>
@@ -12,9 +13,10 @@
 
 namespace acp {
 
-// Runs local work up to the next collective, then hands it to whoever drives it. It never sees a communicator, a
-// thread or a stream. Rules for the body (g++ 12 miscompiles the rest): `co_await` a plain call of one of the
-// functions that make a Collective; a member function, never a lambda; no thread-local guard across a `co_await`.
+// Runs local work up to the next collective, then hands it to whoever drives it. It never sees a
+// communicator, a thread or a stream. Rules for the body (g++ 12 miscompiles the rest): `co_await` a plain
+// call of one of the functions that make a Collective; a member function, never a lambda; no thread-local
+// guard across a `co_await`.
 class [[nodiscard]] Exchange {
  public:
   struct promise_type {
@@ -32,7 +34,8 @@ class [[nodiscard]] Exchange {
     void unhandled_exception() noexcept { error = std::current_exception(); }
   };
 
-  // Runs to the next collective and returns it; empty once the exchange is complete. Rethrows what the body threw.
+  // Runs to the next collective and returns it; empty once the exchange is complete. Rethrows what the body
+  // threw.
   std::optional<Collective> advance() {
     auto& promise = frame_.get().promise();
     promise.next.reset();

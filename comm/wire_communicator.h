@@ -12,8 +12,10 @@
 
 namespace acp {
 
-// Owns its transport and one thread, which ends with the object. Errors name backend, rank, operation and label:
-// "[tcp] rank 1: peer 3 closed the connection during all_reduce of 4 MiB (step 120, bucket 2: layer3.weight ...)".
+// Owns its transport and one thread, which ends with the object. Errors name backend, rank, operation and
+// label:
+// "[tcp] rank 1: peer 3 closed the connection during all_reduce of 4 MiB (step 120, bucket 2: layer3.weight
+// ...)".
 class WireCommunicator final : public Communicator {
  public:
   explicit WireCommunicator(std::unique_ptr<Transport> transport);

@@ -93,7 +93,7 @@ else
     run "api over mpi, $n ranks" 600 "${MPIRUN[@]}" -np $n "$build/tests/api-tests" "[api-mpi]"
     run "api over tcp, $n ranks" 600 scripts/run_tcp.sh $n "$build/tests/api-tests" "[api-mpi]"
   done
-  for script in tests/*/*.sh; do
+  for script in tests/example/*.sh; do
     [ -f "$script" ] && run "$script" 900 env BUILD="$ROOT/$build" bash "$script"
   done
 fi

@@ -172,11 +172,14 @@ void run_collective_suite(Communicator& c) {
     run(c, Algorithm::automatic, {17, 40001});
   }
   for (const Algorithm algorithm : {Algorithm::ring, Algorithm::native}) {
-    for (const auto type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16}) bit_identity(c, algorithm, type);
+    for (const auto type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16})
+      bit_identity(c, algorithm, type);
   }
 }
 
-void run_short_suite(Communicator& c) { run(c, Algorithm::ring, {2, 5, 90}); }
+void run_short_suite(Communicator& c) {
+  run(c, Algorithm::ring, {2, 5, 90});
+}
 
 void run_channel_suite(Communicator& c) {
   const auto first = c.channel();

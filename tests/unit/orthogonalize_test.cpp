@@ -37,7 +37,8 @@ double outside(const at::Tensor& vectors, const at::Tensor& basis) {
 }  // namespace
 
 TEST_CASE("a full-rank matrix gives an orthonormal basis of its span", "[unit]") {
-  for (const auto& [count, length] : {std::pair{1, 1}, {1, 7}, {4, 64}, {4, 4}, {3, 17}, {32, 100}, {64, 64}}) {
+  for (const auto& [count, length] :
+       {std::pair{1, 1}, {1, 7}, {4, 64}, {4, 4}, {3, 17}, {32, 100}, {64, 64}}) {
     CAPTURE(count, length);
     const auto a = random(count, length);
     CHECK(off_orthonormal(basis_of(a)) < 2e-6);
