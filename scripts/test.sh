@@ -69,7 +69,7 @@ if [ -n "$sanitize" ]; then
   # libtorch is not instrumented: its own threads are outside, what we call from it is not.
   export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp halt_on_error=0 exitcode=66"
   export ASAN_OPTIONS="detect_leaks=0" UBSAN_OPTIONS="halt_on_error=1 print_stacktrace=1"
-  run "unit, ranks, tcp ($sanitize sanitizer)" 900 "$build/tests/core-tests" "${pattern:-~[mpi]~[slow]}"
+  run "unit, ranks, tcp ($sanitize sanitizer)" 900 "$build/tests/core-tests" "${pattern:-~[mpi]~[.]}"
   printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
   [ "$failed" = 0 ] && exit 0 || exit 1
 fi
@@ -84,11 +84,11 @@ if [ -n "$pattern" ]; then
   run "core $pattern" 600 "$build/tests/core-tests" "$pattern"
   run "api $pattern" 600 "$build/tests/api-tests" "$pattern"
 else
-  run "unit, ranks and tcp" 600 "$build/tests/core-tests" "~[mpi]"
+  run "unit, ranks and tcp" 600 "$build/tests/core-tests" "~[mpi]~[.]"
   for n in 1 2 3 4; do
     run "mpi, $n ranks" 300 "${MPIRUN[@]}" -np $n "$build/tests/core-tests" "[mpi]"
   done
-  run "api" 900 "$build/tests/api-tests" "~[api-mpi]~[api-tcp]"
+  run "api" 900 "$build/tests/api-tests" "~[api-mpi]~[api-tcp]~[.]"
   for n in 2 3 4; do
     run "api over mpi, $n ranks" 600 "${MPIRUN[@]}" -np $n "$build/tests/api-tests" "[api-mpi]"
     run "api over tcp, $n ranks" 600 scripts/run_tcp.sh $n "$build/tests/api-tests" "[api-mpi]"
