@@ -8,7 +8,7 @@ build=${BUILD:-build}
 options=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do options+=("$1") && shift; done
 [ $# -eq 0 ] || shift
-sources=$(find acp adaptive benchmarks comm compressors fusion models tests -name '*.cpp' 2>/dev/null | sort | cksum)
+sources=$(find . \( -name 'build*' -o -name '.*' ! -name . \) -prune -o -name '*.cpp' -print | sort | cksum)
 if [ ! -f "$build/build.ninja" ]; then
   meson setup "$build" "${options[@]}" >"/tmp/acp-meson-$$.log" || { cat "/tmp/acp-meson-$$.log" >&2; exit 1; }
   rm -f "/tmp/acp-meson-$$.log"
