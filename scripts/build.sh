@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Configures when need be (first time, other sources, other options) and builds into build/.
-#   scripts/build.sh [meson options...] [-- ninja targets and options...]      BUILD: another build folder
+#   scripts/build.sh [--configure] [meson options...] [-- ninja targets and options...]
+# --configure: does not build. BUILD: another build folder.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT"
 build=${BUILD:-build}
 case "${1:-}" in -h | --help) usage "$0" && exit ;; esac
+configure_only=''
+if [ "${1:-}" = --configure ]; then configure_only=1 && shift; fi
 options=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do options+=("$1") && shift; done
 [ $# -eq 0 ] || shift
@@ -16,7 +19,7 @@ exec 8>"$build/.lock"
 flock -n 8 || { say "build: waiting for another build in $build" && flock 8; }
 
 # What the configuration depends on and Meson does not see.
-sources=$(find acp adaptive benchmarks comm compressors fusion models tests \( -name '*.cpp' -o -name '*.h' \) 2>/dev/null | sort | cksum)
+sources=$(find ./[a-z]*/ -path './build*' -prune -o \( -name '*.cpp' -o -name '*.h' \) -print | sort | cksum)
 stamp="${LIBTORCH:-} $sources"
 if [ ! -f "$build/build.ninja" ]; then
   configure=(meson setup "$build" "${options[@]}")
@@ -35,6 +38,7 @@ if [ ${#configure[@]} -gt 0 ]; then
   printf '%s' "$stamp" >"$build/.stamp"
   printf '%s' "${options[*]}" >"$build/.options"
 fi
+[ -z "$configure_only" ] || exit 0
 
 # A file that includes torch takes about 1 GB to compile.
 jobs=$(awk -v cores="$(nproc)" '/^MemAvailable/ {j = int($2 / 1200000)} END {print j < 1 ? 1 : j < cores ? j : cores}' /proc/meminfo)

@@ -1,4 +1,5 @@
 # Sourced by the other scripts: where things are, and what mpirun and ccache need.
+# shellcheck shell=bash disable=SC2034
 # Sets ROOT and MPIRUN, exports ACP_DATA and ACP_GOLDEN where the folders beside the checkout are there.
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
