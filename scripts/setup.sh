@@ -1,65 +1,102 @@
 #!/usr/bin/env bash
 # Installs what is missing: Debian packages, and libtorch from its PyPI wheel into .venv. Fast when nothing is.
 #   scripts/setup.sh [--lint]     --lint: clang-format and clang-tidy too
-# A libtorch that is there already is used with LIBTORCH=/path.
+# For Debian 12 and Ubuntu 22.04, 24.04, as root or with sudo. A libtorch 2.4 or newer that is there already is used
+# with LIBTORCH=/path; nothing is then taken from PyPI.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT"
 
-packages=(g++ make git pkg-config python3-venv meson ninja-build ccache openmpi-bin libopenmpi-dev libcxxopts-dev catch2
+packages=(g++ git pkg-config python3-venv meson ninja-build ccache openmpi-bin libopenmpi-dev libcxxopts-dev catch2
   nlohmann-json3-dev libspdlog-dev zlib1g-dev)
 optional=(dataset-fashion-mnist)
 case "${1:-}" in
   --lint) packages+=(clang-format clang-tidy) ;;
+  -h | --help) usage "$0" && exit ;;
   "") ;;
-  *) fail "setup.sh: unknown argument $1; known: --lint" ;;
+  *) fail "setup: unknown argument $1; known: --lint" ;;
 esac
-
-installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
-
-if command -v dpkg-query >/dev/null; then
-  missing=()
-  for package in "${packages[@]}"; do installed "$package" || missing+=("$package"); done
-  wanted=()
-  for package in "${optional[@]}"; do installed "$package" || wanted+=("$package"); done
-  if [ ${#missing[@]} -gt 0 ] || { [ ${#wanted[@]} -gt 0 ] && [ ! -f .cache/optional-tried ]; }; then
-    say "setup: installing with apt-get: ${missing[*]} ${wanted[*]}"
-    as_root=()
-    if [ "$(id -u)" != 0 ]; then
-      command -v sudo >/dev/null ||
-        { [ ${#missing[@]} -eq 0 ] || fail "setup: not root, and no sudo: as root, run: apt-get install ${missing[*]}"; }
-      as_root=(sudo)
-    fi
-    if [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; then
-      export DEBIAN_FRONTEND=noninteractive
-      "${as_root[@]}" apt-get update -qq || "${as_root[@]}" apt-get update -qq || say "setup: apt-get update failed; going on with the old lists"
-      [ ${#missing[@]} -eq 0 ] || "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-        fail "setup: apt-get could not install ${missing[*]}"
-      for package in "${wanted[@]}"; do
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 ||
-          say "setup: $package is not to be had here; the built-in digits take its place"
-      done
-    fi
-    mkdir -p .cache && touch .cache/optional-tried
-  fi
-else
-  say "setup: not a Debian system; install the likes of: ${packages[*]}"
-fi
-
-if [ -n "${LIBTORCH:-}" ]; then
-  [ -f "$LIBTORCH/lib/libtorch_cpu.so" ] || fail "setup: LIBTORCH=$LIBTORCH has no lib/libtorch_cpu.so"
-  exit 0
-fi
 
 mkdir -p .cache
 exec 9>.cache/setup.lock
-flock 9 # one installation at a time
-if [ -f .venv/complete ]; then exit 0; fi
-free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
-[ "$free" -ge 3 ] || fail "setup: libtorch needs 3 GB in $ROOT; $free GB are free"
-say "setup: installing libtorch 2.11.0 (the CPU part of its PyPI wheel, 1.3 GB unpacked) into .venv"
-rm -rf .venv # of an interrupted run
-python3 -m venv .venv || fail "setup: python3 -m venv failed; install python3-venv"
-.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps torch==2.11.0 'nvidia-cuda-runtime~=13.0' 'nvidia-cuda-cupti~=13.0' ||
-  fail "setup: pip could not install torch==2.11.0 (is PyPI reachable?); or point LIBTORCH at a libtorch 2.4 or newer"
-touch .venv/complete
+flock -n 9 || { say "setup: waiting for another setup of this checkout" && flock 9; }
+
+# --- Debian packages -------------------------------------------------------------------------------------------------
+
+installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+may_be_root() { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }
+apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" </dev/null >>.cache/apt.log 2>&1; }
+update_lists() {
+  local try
+  for try in 1 2 3; do
+    apt update && return
+    [ "$try" = 3 ] || sleep $((try * 5))
+  done
+  say "setup: apt-get update failed (.cache/apt.log); going on with the old lists"
+}
+
+if command -v dpkg-query >/dev/null; then
+  missing=() wanted=()
+  for package in "${packages[@]}"; do installed "$package" || missing+=("$package"); done
+  if [ ! -f .cache/optional-tried ]; then
+    for package in "${optional[@]}"; do installed "$package" || wanted+=("$package"); done
+  fi
+  if [ ${#missing[@]} -gt 0 ] || { [ ${#wanted[@]} -gt 0 ] && may_be_root; }; then
+    may_be_root || fail "setup: these packages are missing, and there is neither root nor sudo to install them. As root:
+  apt-get update && apt-get install --no-install-recommends ${missing[*]}"
+    say "setup: installing with apt-get:" "${missing[@]}" "${wanted[@]}"
+    [ "$(id -u)" = 0 ] || say "setup: sudo may ask for your password"
+    as_root true || fail "setup: sudo refused; as root: apt-get install --no-install-recommends ${missing[*]}"
+    : >.cache/apt.log
+    update_lists
+    if [ ${#missing[@]} -gt 0 ]; then
+      apt install -y --no-install-recommends "${missing[@]}" || {
+        tail -n 5 .cache/apt.log >&2
+        fail "setup: apt-get could not install ${missing[*]} (all of its output: .cache/apt.log)"
+      }
+    fi
+    for package in "${wanted[@]}"; do
+      apt install -y --no-install-recommends "$package" ||
+        say "setup: $package is not to be had here; the built-in digits take its place"
+    done
+    touch .cache/optional-tried
+  fi
+else
+  say "setup: not a Debian system; it is yours to install what these packages hold: ${packages[*]}"
+fi
+
+# --- libtorch --------------------------------------------------------------------------------------------------------
+
+# Its library finds all that it needs; else one line names what it lacks.
+check_libtorch() { # folder, advice
+  [ -f "$1/lib/libtorch_cpu.so" ] || fail "setup: $1 has no lib/libtorch_cpu.so; $2"
+  local lacking
+  lacking=$(ldd "$1/lib/libtorch_cpu.so" 2>/dev/null | sed -n 's/^[[:space:]]*\(.*\) => not found.*/\1/p' | sort -u | paste -sd ' ')
+  [ -z "$lacking" ] || fail "setup: $1/lib/libtorch_cpu.so needs $lacking, not found here; $2"
+}
+
+if [ -n "${LIBTORCH:-}" ]; then
+  check_libtorch "$LIBTORCH" "is LIBTORCH the folder of a libtorch or of Python's torch?"
+  exit 0
+fi
+
+# pip writes RECORD last: a package without one is left over from an interrupted run.
+wheels=(torch==2.11.0 'nvidia-cuda-runtime~=13.0' 'nvidia-cuda-cupti~=13.0')
+complete() { compgen -G ".venv/lib/python3*/site-packages/$1.dist-info/RECORD" >/dev/null; }
+have_libtorch() { complete 'torch-2.11.0*' && complete 'nvidia_cuda_runtime-13.*' && complete 'nvidia_cuda_cupti-13.*'; }
+if ! have_libtorch; then
+  free=$(df -Pk . | awk 'NR == 2 {printf "%.1f", $4 / 1048576}')
+  awk "BEGIN {exit !($free >= 3)}" ||
+    fail "setup: libtorch takes 3 GB in $ROOT while it is installed, and $free GB are free; make room, or point LIBTORCH at one that is there"
+  say "setup: installing libtorch 2.11.0 into .venv (the CPU part of PyPI's torch, 0.5 GB to load, 1.3 GB unpacked)"
+  for package in .venv/lib/python3*/site-packages/{torch,nvidia}*.dist-info; do
+    [ -f "$package/RECORD" ] || rm -rf "$package" # pip would take it for installed
+  done
+  python3 -m venv .venv || fail "setup: python3 -m venv failed; is python3-venv installed for $(command -v python3)?"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --retries 3 "${wheels[@]}" </dev/null ||
+    fail "setup: pip could not install ${wheels[*]}. Without a way to PyPI, point LIBTORCH at a libtorch 2.4 or newer; there is no such wheel for Python before 3.10 or after 3.14, nor for every processor ($(uname -m) here)"
+fi
+for folder in .venv/lib/python3*/site-packages/torch; do
+  check_libtorch "$folder" "remove .venv and run scripts/setup.sh again"
+done

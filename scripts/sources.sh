@@ -1,7 +1,8 @@
 #!/bin/sh
 # What meson asks about the tree: the .cpp files of folders, whether one file exists, where libtorch is.
-# Paths are printed in full, so that meson takes them in any subdirectory; no_X.cpp is left out.
+# Paths are relative to the folder whose meson.build asks (one level deep at most); no_X.cpp is left out.
 cd "$(dirname "$0")/.." || exit 1
+up=${MESON_SUBDIR:+../}
 case "$1" in
   --libtorch)
     if [ -n "$LIBTORCH" ]; then echo "$LIBTORCH"; exit; fi
@@ -9,12 +10,12 @@ case "$1" in
   --torch-version)
     cat "$2/include/torch/headeronly/version.h" "$2/include/torch/csrc/api/include/torch/version.h" 2>/dev/null |
       sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\|PATCH\) \([0-9]*\).*/\2/p' | head -n 3 | paste -sd . ;;
-  --only) [ -f "$2" ] && echo "$PWD/$2" ;;
-  --headers) for file in "$2"/*.h; do [ -f "$file" ] && echo "$PWD/$file"; done ;;
+  --only) [ -f "$2" ] && echo "$up$2" ;;
+  --headers) for file in "$2"/*.h; do [ -f "$file" ] && echo "$up$file"; done ;;
   *)
     for folder; do
       for file in "$folder"/*.cpp; do
-        case "$file" in */no_*.cpp | */'*.cpp') ;; *) echo "$PWD/$file" ;; esac
+        case "$file" in */no_*.cpp | */'*.cpp') ;; *) echo "$up$file" ;; esac
       done
     done ;;
 esac

@@ -1,102 +1,148 @@
 #!/usr/bin/env bash
 # Sets up, builds and runs every test; the last line is `N passed, N failed, N skipped`, summed over all runners.
 #   scripts/test.sh                        everything
-#   scripts/test.sh PATTERN                test cases of that name or [tag]
+#   scripts/test.sh PATTERN                test cases with PATTERN in their name, or with a [tag]; scripts by their path
 #   scripts/test.sh --sanitize address     comm, compressors, fusion and their tests, with address + undefined
 #   scripts/test.sh --sanitize thread      the same with the thread sanitizer
-# WERROR=true makes warnings errors; BUILD names another build folder; MESON_OPTIONS are passed on.
+# BUILD: another build folder. WERROR=true: warnings are errors. MESON_OPTIONS: more options for Meson.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT" || exit 1
 
-sanitize=
-pattern=
+sanitize=''
+pattern=''
 while [ $# -gt 0 ]; do
   case "$1" in
-    --sanitize) sanitize=${2:-} && shift 2 ;;
+    -h | --help) usage "$0" && exit ;;
+    --sanitize) [ $# -ge 2 ] || fail "test.sh: --sanitize takes address or thread" && sanitize=$2 && shift 2 ;;
     -*) fail "test.sh: unknown option $1; known: --sanitize address|thread" ;;
     *) pattern=$1 && shift ;;
   esac
 done
 case "$sanitize" in "" | address | thread) ;; *) fail "test.sh: --sanitize takes address or thread, not $sanitize" ;; esac
+# Adds to a tag filter, which it narrows.
+case "$pattern" in "" | \[*) filter=$pattern ;; *) filter="*$pattern*" ;; esac
+# A rank's settings of a shell that was itself started by a launcher.
+unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT ACP_BACKEND
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0
-started=$SECONDS
 
-# Adds a runner's closing figures. Catch2: «All tests passed (A assertions in C test cases)» or
-# «test cases: C | P passed | F failed»; scripts: «P passed, F failed[, S skipped]».
-count() { # log, exit code, name
-  local p f s
-  if grep -q 'All tests passed' "$1"; then
-    p=$(sed -n 's/.*All tests passed.* in \([0-9]*\) test case.*/\1/p' "$1" | tail -n 1) f=0
-  elif grep -q '^test cases:' "$1"; then
-    p=$(sed -n 's/^test cases:.* \([0-9][0-9]*\) passed.*/\1/p' "$1" | tail -n 1)
-    f=$(sed -n 's/^test cases:.* \([0-9][0-9]*\) failed.*/\1/p' "$1" | tail -n 1)
-  else
-    p=$(sed -n 's/^\([0-9]*\) passed, [0-9]* failed.*/\1/p' "$1" | tail -n 1)
-    f=$(sed -n 's/^[0-9]* passed, \([0-9]*\) failed.*/\1/p' "$1" | tail -n 1)
-  fi
-  s=$(grep -c '^skipped: ' "$1")
-  if [ "$2" != 0 ] && [ "${f:-0}" = 0 ]; then f=1; fi # died without a closing line
-  passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0})) skipped=$((skipped + s))
-  printf '%-44s %4s passed %3s failed   %s s\n' "$3" "${p:-0}" "${f:-0}" "$((SECONDS - began))"
-  if [ "$2" != 0 ]; then
-    [ "$2" = 124 ] && say "  (timed out)"
-    tail -n 60 "$1"
-  fi
+# A log's closing figures as `passed failed skipped`. Catch2: «All tests passed (A assertions in C test cases)» or
+# «test cases: C | P passed | F failed»; scripts: «P passed, F failed[, S skipped]». A test case that prints a line
+# `skipped: reason` counts as that.
+figures() {
+  sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
+    /^ *skipped: / { said++ }
+    /^All tests passed \(.* in [0-9]+ test cases?\)/ { sub(/ test cases?\).*/, ""); p = $NF; f = s = 0; catch = 1 }
+    /^test cases: .*\|/ || /^[0-9]+ passed, [0-9]+ failed/ {
+      p = f = s = 0; catch = /^test/
+      for (i = 2; i <= NF; i++) {
+        if ($i ~ /^passed/) p = $(i - 1)
+        if ($i ~ /^failed/ && $(i + 1) != "as") f = $(i - 1)
+        if ($i ~ /^skipped/) s = $(i - 1)
+      }
+    }
+    END { if (catch) { if (said > p) said = p; p -= said; s += said } print p + 0, f + 0, s + 0 }'
+}
+
+finish() { # name, exit code, started, logs...: counts the log with the most failures (ranks run the same tests)
+  local name=$1 code=$2 began=$3 log p=0 f=0 s=0 worst=-1 rank=()
+  shift 3
+  for log; do
+    [ -f "$log" ] || continue
+    read -ra rank <<<"$(figures "$log")"
+    if [ "${rank[1]}" -gt "$worst" ]; then p=${rank[0]} f=${rank[1]} s=${rank[2]} worst=$f; fi
+  done
+  if [ "$code" != 0 ] && [ "$f" = 0 ]; then f=1; fi # ended without a closing line
+  [ $((p + f + s)) -gt 0 ] || return 0
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  printf '%-32s %4s passed %3s failed %3s skipped %5s s\n' "$name" "$p" "$f" "$s" "$((SECONDS - began))"
+  for log; do
+    [ -f "$log" ] || continue
+    if [ "$code" != 0 ]; then
+      printf -- '--- %s\n' "$name, ${log##*/}"
+      tail -n 60 "$log"
+    else
+      grep '^ *skipped: ' "$log" | sort -u
+      break
+    fi
+  done
+  [ "$code" != 124 ] || say "$name: ended after its time limit"
 }
 
 run() { # name, seconds, command...
-  local name=$1 limit=$2 log code
+  local name=$1 limit=$2 began=$SECONDS code
   shift 2
-  log=$(mktemp) began=$SECONDS
-  timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null
+  timeout --kill-after=10 "$limit" "$@" >"$work/output" 2>&1 </dev/null
   code=$?
-  sed -i 's/\x1b\[[0-9;]*m//g' "$log"
-  # A filter that matches nothing is no failure.
-  if grep -q 'No test cases matched\|No tests ran' "$log"; then code=0; fi
-  count "$log" "$code" "$name"
-  rm -f "$log"
+  finish "$name" "$code" "$began" "$work/output"
+  rm -f "$work/output"
 }
 
-scripts/setup.sh || fail "0 passed, 1 failed, 0 skipped"
+# Test cases by tags: on this process, or the same on n ranks, whose output is kept apart.
+matches() { "$1" --list-tests "$2" 2>/dev/null </dev/null | grep -q '^[1-9][0-9]* matching test case'; }
+cases() { # name, seconds, program, tags
+  if matches "$3" "$4$filter"; then run "$1" "$2" "$3" "$4$filter"; fi
+}
+cases_on_ranks() { # name, seconds, program, tags, launcher...
+  local name=$1 limit=$2 program=$3 tags=$4 began=$SECONDS code
+  shift 4
+  matches "$program" "$tags$filter" || return 0
+  # shellcheck disable=SC2016
+  timeout --kill-after=10 "$limit" "$@" bash -c 'exec "${@:2}" >"$1/rank-${OMPI_COMM_WORLD_RANK:-$RANK}" 2>&1' \
+    _ "$work" "$program" "$tags$filter" >"$work/launcher" 2>&1 </dev/null
+  code=$?
+  finish "$name" "$code" "$began" "$work"/rank-* "$work/launcher"
+  rm -f "$work"/rank-* "$work/launcher"
+}
+
+end() {
+  if [ $((passed + failed + skipped)) = 0 ]; then
+    say "no test matches $pattern"
+    failed=1
+  fi
+  printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
+  [ "$failed" = 0 ]
+  exit
+}
+no_build() { passed=0 failed=1 skipped=0 && end; }
+
+scripts/setup.sh || no_build
 
 if [ -n "$sanitize" ]; then
-  build=build-$sanitize
-  [ "$sanitize" = address ] && kind=address,undefined || kind=thread
+  if [ "$sanitize" = address ]; then build=build-asan kind=address,undefined; else build=build-tsan kind=thread; fi
+  say "building into $build"
   BUILD=$build scripts/build.sh -Db_sanitize=$kind -Db_lundef=false -Dprograms=false -Dbuildtype=debugoptimized \
-    -Doptimization=1 -Dwerror="${WERROR:-false}" -- tests/core-tests || fail "0 passed, 1 failed, 0 skipped"
-  # libtorch is not instrumented: its own threads are outside, what we call from it is not.
-  export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp halt_on_error=0 exitcode=66"
+    -Doptimization=1 -Dwerror="${WERROR:-false}" -- tests/core-tests || no_build
+  # libtorch is not instrumented: what its own threads do is outside, what we call from it is not.
+  export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp exitcode=66" # TSan goes on after a report, and fails at the end
+  # libtorch and Open MPI leave memory behind when a process ends.
   export ASAN_OPTIONS="detect_leaks=0" UBSAN_OPTIONS="halt_on_error=1 print_stacktrace=1"
-  run "unit, ranks, tcp ($sanitize sanitizer)" 900 "$build/tests/core-tests" "${pattern:-~[mpi]~[.]}"
-  printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
-  [ "$failed" = 0 ] && exit 0 || exit 1
+  cases "unit ($sanitize)" 600 "$build/tests/core-tests" "[unit]~[.]"
+  cases "ranks ($sanitize)" 900 "$build/tests/core-tests" "[ranks]~[.]"
+  cases "tcp ($sanitize)" 900 "$build/tests/core-tests" "[tcp]~[.]"
+  end
 fi
 
 build=${BUILD:-build}
-read -ra options <<<"${MESON_OPTIONS:-}"
-scripts/build.sh -Dwerror="${WERROR:-false}" "${options[@]}" || fail "0 passed, 1 failed, 0 skipped"
-[ -n "${ACP_GOLDEN:-}" ] || say "skipped: no golden vectors (ACP_GOLDEN)"
+read -ra options <<<"${WERROR:+-Dwerror=$WERROR} ${MESON_OPTIONS:-}"
+say "building into $build"
+scripts/build.sh "${options[@]}" || no_build
+core=$build/tests/core-tests api=$build/tests/api-tests
 
-if [ -n "$pattern" ]; then
-  case "$pattern" in \[*) ;; *) pattern="*$pattern*" ;; esac
-  run "core $pattern" 600 "$build/tests/core-tests" "$pattern"
-  run "api $pattern" 600 "$build/tests/api-tests" "$pattern"
-else
-  run "unit, ranks and tcp" 600 "$build/tests/core-tests" "~[mpi]~[.]"
-  for n in 1 2 3 4; do
-    run "mpi, $n ranks" 300 "${MPIRUN[@]}" -np $n "$build/tests/core-tests" "[mpi]"
-  done
-  run "api" 900 "$build/tests/api-tests" "~[api-mpi]~[api-tcp]~[.]"
-  for n in 2 3 4; do
-    run "api over mpi, $n ranks" 600 "${MPIRUN[@]}" -np $n "$build/tests/api-tests" "[api-mpi]"
-    run "api over tcp, $n ranks" 600 scripts/run_tcp.sh $n "$build/tests/api-tests" "[api-mpi]"
-  done
-  for script in tests/example/*.sh; do
-    [ -f "$script" ] && run "$script" 900 env BUILD="$ROOT/$build" bash "$script"
-  done
-fi
-say "tests took $((SECONDS - started)) s"
-printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
-[ "$failed" = 0 ]
+cases "unit, ranks" 600 "$core" "~[mpi]~[tcp]~[.]"
+cases "tcp" 600 "$core" "[tcp]~[.]"
+cases "api" 900 "$api" "~[api-mpi]~[.]"
+for n in 1 2 3 4; do
+  cases_on_ranks "mpi, $n ranks" 300 "$core" "[mpi]" "${MPIRUN[@]}" -np $n
+done
+for n in 2 3 4; do
+  cases_on_ranks "api over mpi, $n ranks" 600 "$api" "[api-mpi]" "${MPIRUN[@]}" -np $n
+  cases_on_ranks "api over tcp, $n ranks" 600 "$api" "[api-mpi]" scripts/run_tcp.sh $n
+done
+for script in tests/*/*.sh; do
+  case "$script" in *"$pattern"*) run "$script" 900 env BUILD="$(realpath "$build")" bash "$script" ;; esac
+done
+end
