@@ -2,6 +2,7 @@
 #pragma once
 
 #include "acp/broadcast.h"
+#include "acp/checkpoint.h"
 #include "acp/collectives.h"
 #include "acp/context.h"
 #include "acp/distributed_optimizer.h"

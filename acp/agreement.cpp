@@ -1,28 +1,36 @@
-// Agreement by hash first, by full text only when the hashes differ; small transfers of bytes.
+// Agreement by hash first, by full text only when the hashes differ.
 #include "acp/agreement.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ops/full.h>
+#include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstring>
+#include <optional>
 
+#include "acp/hash.h"
 #include "comm/error.h"
 
 namespace acp {
 
 namespace {
 
-// FNV-1a, 64 bit.
-std::int64_t hash(std::string_view text) {
-  std::uint64_t h = 14695981039346656037ULL;
-  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  return static_cast<std::int64_t>(h);
-}
-
 at::Tensor to_tensor(std::string_view bytes) {
   at::Tensor t = at::empty({static_cast<std::int64_t>(bytes.size())}, at::kByte);
   if (!bytes.empty()) std::memcpy(t.data_ptr(), bytes.data(), bytes.size());
   return t;
+}
+
+Collective labelled(Collective op, std::string label) {
+  op.label = std::move(label);
+  return op;
+}
+
+std::vector<std::int64_t> all_gather_number(Communicator& channel, std::int64_t mine, const char* label) {
+  const at::Tensor all = at::empty({channel.size()}, at::kLong);
+  perform(channel, labelled(Collective::all_gather(at::full({1}, mine, at::kLong), all), label));
+  return {all.const_data_ptr<std::int64_t>(), all.const_data_ptr<std::int64_t>() + all.numel()};
 }
 
 std::vector<std::string> split_lines(const std::string& text) {
@@ -35,28 +43,45 @@ std::vector<std::string> split_lines(const std::string& text) {
   return lines;
 }
 
-std::string line_or_none(const std::vector<std::string>& lines, std::size_t index) {
-  return index < lines.size() ? "\"" + lines[index] + "\""
-                              : "nothing (it has " + std::to_string(lines.size()) + ")";
+// What each rank has at the first place where not all have the same: "a" on rank 0, "b" on ranks 1 and 3.
+std::string describe_difference(std::string_view what, const std::vector<std::vector<std::string>>& ranks) {
+  const auto line = [](const std::vector<std::string>& lines, std::size_t i) {
+    return i < lines.size() ? "\"" + lines[i] + "\""
+                            : "nothing (" + std::to_string(lines.size()) + " in all)";
+  };
+  std::size_t place = 0;
+  const auto same = [&](const auto& lines) { return line(lines, place) == line(ranks[0], place); };
+  while (std::ranges::all_of(ranks, same)) ++place;
+
+  std::vector<std::pair<std::string, std::vector<std::size_t>>> versions;
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    const std::string text = line(ranks[r], place);
+    auto version = std::ranges::find(versions, text, [](const auto& v) { return v.first; });
+    if (version == versions.end()) version = versions.insert(versions.end(), {text, {}});
+    version->second.push_back(r);
+  }
+  std::string message = "the ranks differ: " + std::string(what) + " " + std::to_string(place) + " is ";
+  for (std::size_t v = 0; v < versions.size(); ++v) {
+    const auto& [text, members] = versions[v];
+    message += (v == 0 ? "" : ", ") + text + (members.size() == 1 ? " on rank " : " on ranks ");
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      message += (i == 0 ? "" : i + 1 < members.size() ? ", " : " and ") + std::to_string(members[i]);
+    }
+  }
+  return message + "; build the same with the same options on every rank";
 }
 
 }  // namespace
 
 std::vector<std::string> all_gather_bytes(Communicator& channel, std::string_view mine) {
-  const auto size = static_cast<std::size_t>(channel.size());
-  const at::Tensor counts = at::empty({channel.size()}, at::kLong);
-  at::Tensor count = at::empty({1}, at::kLong);
-  count.fill_(static_cast<std::int64_t>(mine.size()));
-  perform(channel, Collective::all_gather(count, counts));
-  const std::vector<std::int64_t> each(counts.const_data_ptr<std::int64_t>(),
-                                       counts.const_data_ptr<std::int64_t>() + size);
+  const auto counts = all_gather_number(channel, static_cast<std::int64_t>(mine.size()), "sizes");
   std::int64_t total = 0;
-  for (const std::int64_t n : each) total += n;
+  for (const std::int64_t n : counts) total += n;
   const at::Tensor all = at::empty({total}, at::kByte);
-  perform(channel, Collective::all_gather_v(to_tensor(mine), all, each));
+  perform(channel, Collective::all_gather_v(to_tensor(mine), all, counts));
   std::vector<std::string> result;
   const char* at = static_cast<const char*>(all.const_data_ptr());
-  for (const std::int64_t n : each) {
+  for (const std::int64_t n : counts) {
     result.emplace_back(at, static_cast<std::size_t>(n));
     at += n;
   }
@@ -64,10 +89,13 @@ std::vector<std::string> all_gather_bytes(Communicator& channel, std::string_vie
 }
 
 std::string broadcast_bytes(Communicator& channel, std::string_view bytes, int root) {
-  at::Tensor count = at::empty({1}, at::kLong);
-  count.fill_(static_cast<std::int64_t>(bytes.size()));
-  perform(channel, Collective::broadcast(count, root));
-  const std::int64_t n = count.item<std::int64_t>();
+  if (root < 0 || root >= channel.size()) {
+    throw ConfigError("broadcast: root " + std::to_string(root) + " is not one of the " +
+                      std::to_string(channel.size()) + " ranks");
+  }
+  const at::Tensor count = at::full({1}, static_cast<std::int64_t>(bytes.size()), at::kLong);
+  perform(channel, labelled(Collective::broadcast(count, root), "size"));
+  const std::int64_t n = *count.const_data_ptr<std::int64_t>();
   const at::Tensor data = channel.rank() == root ? to_tensor(bytes) : at::empty({n}, at::kByte);
   perform(channel, Collective::broadcast(data, root));
   return {static_cast<const char*>(data.const_data_ptr()), static_cast<std::size_t>(n)};
@@ -76,29 +104,48 @@ std::string broadcast_bytes(Communicator& channel, std::string_view bytes, int r
 void check_agreement(Communicator& channel, std::string_view what, const std::vector<std::string>& lines) {
   if (channel.size() == 1) return;
   std::string text;
-  for (const std::string& line : lines) text += line + "\n";
-  const at::Tensor mine = at::empty({2}, at::kLong);
-  mine.data_ptr<std::int64_t>()[0] = hash(text);
-  mine.data_ptr<std::int64_t>()[1] = static_cast<std::int64_t>(text.size());
-  const at::Tensor all = at::empty({2 * channel.size()}, at::kLong);
-  perform(channel, Collective::all_gather(mine, all));
-  const std::int64_t* hashes = all.const_data_ptr<std::int64_t>();
-  bool equal = true;
-  for (int r = 1; r < channel.size(); ++r) {
-    equal = equal && hashes[2 * r] == hashes[0] && hashes[2 * r + 1] == hashes[1];
+  for (std::string line : lines) {
+    std::ranges::replace(line, '\n', ' ');
+    text += line + "\n";
   }
-  if (equal) return;
+  const auto hash = static_cast<std::int64_t>(Hash().add(text).value());
+  const auto hashes = all_gather_number(channel, hash, "hashes to compare");
+  if (std::ranges::all_of(hashes, [&](std::int64_t h) { return h == hashes[0]; })) return;
 
-  const std::vector<std::string> texts = all_gather_bytes(channel, text);
-  const std::vector<std::string> first = split_lines(texts[0]);
-  for (std::size_t r = 1; r < texts.size(); ++r) {
-    const std::vector<std::string> other = split_lines(texts[r]);
-    for (std::size_t i = 0; i < std::max(first.size(), other.size()); ++i) {
-      if (i < first.size() && i < other.size() && first[i] == other[i]) continue;
-      throw ConfigError("ranks differ: " + std::string(what) + " " + std::to_string(i) + " is " +
-                        line_or_none(first, i) + " on rank 0 and " + line_or_none(other, i) + " on rank " +
-                        std::to_string(r) + "; build the same model with the same options on every rank");
-    }
+  std::vector<std::vector<std::string>> ranks;
+  for (const std::string& other : all_gather_bytes(channel, text)) ranks.push_back(split_lines(other));
+  throw ConfigError(describe_difference(what, ranks));
+}
+
+void together(Communicator& channel, const std::function<void()>& work) {
+  std::exception_ptr error;
+  std::string report;  // one letter for the class, then the message; empty: no failure
+  const auto fail = [&](char kind, std::string message) {
+    error = std::current_exception();
+    report = kind + std::move(message);
+  };
+  try {
+    work();
+  } catch (const ConfigError& e) {
+    fail('c', e.what());
+  } catch (const DataError& e) {
+    fail('d', e.what());
+  } catch (const CommunicationError& e) {
+    fail('n', e.what());
+  } catch (const c10::Error& e) {
+    fail('e', e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    fail('e', e.what());
+  }
+  const std::vector<std::string> reports = all_gather_bytes(channel, report);
+  if (error) std::rethrow_exception(error);
+  for (std::size_t r = 0; r < reports.size(); ++r) {
+    if (reports[r].empty()) continue;
+    const std::string message = "rank " + std::to_string(r) + ": " + reports[r].substr(1);
+    if (reports[r][0] == 'c') throw ConfigError(message);
+    if (reports[r][0] == 'd') throw DataError(message);
+    if (reports[r][0] == 'n') throw CommunicationError(message);
+    throw Error(message);
   }
 }
 

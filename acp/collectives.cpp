@@ -1,187 +1,341 @@
-// Tensor collectives: makes arguments contiguous, starts them on the user's channel, shapes the results.
+// Tensor collectives: brings arguments into the form that the wire takes, and results back.
 #include "acp/collectives.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/view_as_complex.h>
+#include <ATen/ops/view_as_real.h>
+#include <ATen/ops/zeros.h>
+#include <c10/util/accumulate.h>
+
+#include <algorithm>
+#include <numeric>
+#include <sstream>
 
 #include "acp/agreement.h"
+#include "acp/hash.h"
+#include "acp/user_queue.h"
 #include "comm/error.h"
 
 namespace acp {
 
 namespace {
 
-Communicator& channel() {
-  return current_context().user_channel();
+using Work = UserQueue::Work;
+
+UserQueue& queue() {
+  return current_context().user_queue();
 }
 
-at::Tensor contiguous(const at::Tensor& x, const char* what) {
+Handle start(Work work) {
+  return Handle(queue().start(std::move(work)));
+}
+
+void require_dense(const at::Tensor& x, const char* what) {
   if (!x.defined()) throw ConfigError(std::string(what) + ": the tensor is undefined");
-  if (!x.device().is_cpu()) {
-    throw ConfigError(std::string(what) + ": the tensor is on " + x.device().str() +
-                      "; the backend in use takes CPU tensors");
+  if (x.layout() != at::kStrided || x.is_quantized() || x.is_meta()) {
+    throw ConfigError(std::string(what) + ": takes dense tensors with values, not " + x.toString());
   }
-  return x.detach().contiguous();
 }
 
-// Types that cannot be added travel as their bytes.
+// Where the wire can work: contiguous, on the CPU, outside the graph; x itself where it is so already.
+at::Tensor on_wire(const at::Tensor& x) {
+  return x.detach().to(at::kCPU).resolve_conj().resolve_neg().contiguous();
+}
+
+// A copy of which x knows nothing.
+at::Tensor copy_on_wire(const at::Tensor& x) {
+  const at::Tensor wire = on_wire(x);
+  return wire.is_alias_of(x) ? wire.clone() : wire;
+}
+
+// The result into x. Where the wire has worked on x's own memory autograd still has to see that x has
+// changed.
+at::Tensor put_back(const at::Tensor& wire, at::Tensor x) {
+  if (!wire.is_alias_of(x)) {
+    x.detach().copy_(wire);
+  } else if (!x.is_inference()) {
+    x.unsafeGetTensorImpl()->bump_version();
+  }
+  return x;
+}
+
+// Data that is only moved goes as bytes, whatever its type.
 at::Tensor as_bytes(const at::Tensor& x) {
   return x.view(-1).view(at::kByte);
 }
 
-Handle start(Collective op, std::function<at::Tensor()> result) {
-  return {channel().start(std::move(op)), std::move(result)};
+// What must be equal on all ranks when they may differ in dimension 0: "Float [*, 3]".
+std::string row_text(const at::Tensor& x) {
+  std::ostringstream text;
+  text << at::toString(x.scalar_type()) << " [*";
+  for (std::int64_t d = 1; d < x.dim(); ++d) text << ", " << x.size(d);
+  text << "]";
+  return text.str();
 }
 
-std::vector<std::int64_t> shape_with(const at::Tensor& x, std::int64_t first) {
+std::int64_t row_hash(const std::string& text) {
+  return static_cast<std::int64_t>(Hash().add(text).value());
+}
+
+// Called on every rank when the hashes of all have been seen to differ.
+[[noreturn]] void refuse_rows(Communicator& channel, const char* what, const std::string& mine) {
+  const std::vector<std::string> all = all_gather_bytes(channel, mine);
+  std::size_t other = 1;
+  while (other + 1 < all.size() && all[other] == all[0]) ++other;
+  throw ConfigError(std::string(what) + ": rank 0 gives " + all[0] + " and rank " + std::to_string(other) +
+                    " " + all[other] + "; only dimension 0 (*) may differ");
+}
+
+std::vector<std::int64_t> with_rows(const at::Tensor& x, std::int64_t rows) {
   std::vector<std::int64_t> shape = x.sizes().vec();
-  if (shape.empty()) shape.push_back(1);
-  shape[0] = first;
+  if (shape.empty()) return {rows};
+  shape[0] = rows;
   return shape;
 }
 
-// Everybody's number, in rank order.
-std::vector<std::int64_t> gather_numbers(const std::vector<std::int64_t>& mine) {
-  const auto width = static_cast<std::int64_t>(mine.size());
-  const at::Tensor in = at::empty({width}, at::kLong);
-  std::copy(mine.begin(), mine.end(), in.data_ptr<std::int64_t>());
-  const at::Tensor all = at::empty({width * channel().size()}, at::kLong);
-  perform(channel(), Collective::all_gather(in, all));
-  return {all.const_data_ptr<std::int64_t>(), all.const_data_ptr<std::int64_t>() + all.numel()};
+// A tensor in a type that ranks can add up, and the way back.
+struct Reducible {
+  at::Tensor tensor;  // contiguous, on the CPU; shares x's memory where nothing had to change
+  ReduceOp op = ReduceOp::sum;
+};
+
+Reducible reducible(const at::Tensor& x, ReduceOp op, const char* what) {
+  const at::ScalarType type = x.scalar_type();
+  const bool ordered = op == ReduceOp::min || op == ReduceOp::max;
+  if (op == ReduceOp::average && !at::isFloatingType(type) && !at::isComplexType(type)) {
+    throw ConfigError(std::string(what) + ": the average of " + at::toString(type) +
+                      " is no such number; give ReduceOp::sum, or a floating type");
+  }
+  const at::Tensor wire = on_wire(x);
+  switch (type) {
+    case at::kBool:
+      return {wire.view(at::kByte), op == ReduceOp::sum ? ReduceOp::max : op};
+    case at::kChar:
+    case at::kShort:
+      return {wire.to(at::kInt), op};
+    case at::kHalf:
+    case at::kBFloat16:
+      return {ordered ? wire.to(at::kFloat) : wire, op};
+    case at::kComplexFloat:
+    case at::kComplexDouble:
+      if (ordered)
+        throw ConfigError(std::string(what) + ": complex numbers have no " +
+                          (op == ReduceOp::min ? "minimum" : "maximum"));
+      return {at::view_as_real(wire), op};
+    case at::kByte:
+    case at::kInt:
+    case at::kLong:
+    case at::kFloat:
+    case at::kDouble:
+      return {wire, op};
+    default:
+      throw ConfigError(std::string(what) + ": cannot reduce elements of type " + at::toString(type));
+  }
+}
+
+// From the type and place of the wire to those of x.
+at::Tensor restore(const at::Tensor& wire, const at::Tensor& x) {
+  if (at::isComplexType(x.scalar_type())) return at::view_as_complex(wire).to(x.device());
+  if (x.scalar_type() == at::kBool) return wire.view(at::kBool).to(x.device());
+  return wire.to(x.options().requires_grad(false));
+}
+
+void require_root(int root) {
+  const int n = size();
+  if (root < 0 || root >= n) {
+    throw ConfigError("broadcast: root " + std::to_string(root) + " is not one of the " + std::to_string(n) +
+                      " ranks");
+  }
+}
+
+Work all_reduce_work(const at::Tensor& x, ReduceOp op, Algorithm algorithm, bool in_place) {
+  require_dense(x, "all_reduce");
+  Reducible r = reducible(x, op, "all_reduce");
+  if (!in_place && r.tensor.is_alias_of(x)) r.tensor = r.tensor.clone();
+  Collective collective = Collective::all_reduce(r.tensor, r.op);
+  collective.algorithm = algorithm;
+  return
+      [x, in_place, wire = std::move(r.tensor), collective = std::move(collective)](Communicator& channel) {
+        perform(channel, collective);
+        const at::Tensor result = restore(wire, x);
+        return in_place ? put_back(result, x) : result;
+      };
+}
+
+Work broadcast_work(const at::Tensor& x, int root, bool in_place) {
+  require_dense(x, "broadcast");
+  require_root(root);
+  const at::Tensor wire = in_place ? on_wire(x) : copy_on_wire(x);
+  return [x, root, in_place, wire](Communicator& channel) {
+    perform(channel, Collective::broadcast(as_bytes(wire), root));
+    return in_place ? put_back(wire, x) : wire.to(x.device());
+  };
+}
+
+Work all_gather_work(const at::Tensor& x) {
+  require_dense(x, "all_gather");
+  at::Tensor mine = on_wire(x);
+  if (mine.dim() == 0) mine = mine.view({1});
+  return [x, mine](Communicator& channel) {
+    const std::string text = row_text(mine);
+    const at::Tensor header = at::empty({2}, at::kLong), headers = at::empty({channel.size(), 2}, at::kLong);
+    header.data_ptr<std::int64_t>()[0] = mine.size(0);
+    header.data_ptr<std::int64_t>()[1] = row_hash(text);
+    perform(channel, Collective::all_gather(header, headers));
+
+    const auto* each = headers.const_data_ptr<std::int64_t>();
+    const std::int64_t row_bytes =
+        c10::multiply_integers(mine.sizes().slice(1)) * static_cast<std::int64_t>(mine.element_size());
+    std::vector<std::int64_t> counts;
+    std::int64_t rows = 0;
+    bool agreed = true;
+    for (int r = 0; r < channel.size(); ++r) {
+      agreed = agreed && each[2 * r + 1] == each[1];
+      rows += each[2 * r];
+      counts.push_back(each[2 * r] * row_bytes);
+    }
+    if (!agreed) refuse_rows(channel, "all_gather", text);
+    const at::Tensor all = at::empty(with_rows(mine, rows), mine.options());
+    perform(channel, Collective::all_gather_v(as_bytes(mine), as_bytes(all), std::move(counts)));
+    return all.to(x.device());
+  };
+}
+
+Work reduce_scatter_work(const at::Tensor& x, ReduceOp op) {
+  require_dense(x, "reduce_scatter");
+  if (x.dim() == 0) throw ConfigError("reduce_scatter: a 0-dimensional tensor has no rows to deal out");
+  const Reducible r = reducible(x, op, "reduce_scatter");
+  return [x, r](Communicator& channel) {
+    const std::int64_t n = channel.size(), me = channel.rank();
+    const std::int64_t rows = x.size(0), most = (rows + n - 1) / n, longer = rows % n;
+    const auto piece = [&](std::int64_t rank) { return rows / n + (rank < longer ? 1 : 0); };
+    at::Tensor all = r.tensor;
+    if (longer != 0) {  // the wire takes equal pieces
+      all = at::zeros(with_rows(r.tensor, n * most), r.tensor.options());
+      for (std::int64_t rank = 0, from = 0; rank < n; from += piece(rank++)) {
+        all.narrow(0, rank * most, piece(rank)).copy_(r.tensor.narrow(0, from, piece(rank)));
+      }
+    }
+    const at::Tensor mine = at::empty(with_rows(r.tensor, most), r.tensor.options());
+    perform(channel, Collective::reduce_scatter(all, mine, r.op));
+    return restore(mine.narrow(0, 0, piece(me)), x);
+  };
+}
+
+// The rows for each rank; ConfigError if they do not fit.
+std::vector<std::int64_t> pieces_of(const at::Tensor& x, const std::vector<std::int64_t>& splits, int n) {
+  if (splits.empty()) {
+    if (x.size(0) % n != 0) {
+      throw ConfigError("all_to_all: " + std::to_string(x.size(0)) + " rows cannot be dealt equally to " +
+                        std::to_string(n) + " ranks; give splits");
+    }
+    return std::vector<std::int64_t>(static_cast<std::size_t>(n), x.size(0) / n);
+  }
+  const bool negative = std::ranges::any_of(splits, [](std::int64_t rows) { return rows < 0; });
+  const std::int64_t sum = std::accumulate(splits.begin(), splits.end(), std::int64_t{0});
+  if (std::ssize(splits) != n || negative || sum != x.size(0)) {
+    throw ConfigError("all_to_all: splits must be " + std::to_string(n) +
+                      " numbers from 0, one for each rank, that add up to the " + std::to_string(x.size(0)) +
+                      " rows; given are " + std::to_string(splits.size()) + " that add up to " +
+                      std::to_string(sum));
+  }
+  return splits;
+}
+
+Work all_to_all_work(const at::Tensor& x, const std::vector<std::int64_t>& splits) {
+  require_dense(x, "all_to_all");
+  if (x.dim() == 0) throw ConfigError("all_to_all: a 0-dimensional tensor has no rows to deal out");
+  return [x, mine = on_wire(x), pieces = pieces_of(x, splits, size())](Communicator& channel) {
+    const std::int64_t n = channel.size();
+    const std::string text = row_text(mine);
+    const at::Tensor header = at::empty({n, 2}, at::kLong), headers = at::empty({n, 2}, at::kLong);
+    for (std::int64_t r = 0; r < n; ++r) {
+      header.data_ptr<std::int64_t>()[2 * r] = pieces[static_cast<std::size_t>(r)];
+      header.data_ptr<std::int64_t>()[2 * r + 1] = row_hash(text);
+    }
+    perform(channel, Collective::all_to_all(header, headers));
+
+    const auto* each = headers.const_data_ptr<std::int64_t>();
+    const std::int64_t row_bytes =
+        c10::multiply_integers(mine.sizes().slice(1)) * static_cast<std::int64_t>(mine.element_size());
+    std::vector<std::int64_t> in_counts, out_counts;
+    std::int64_t rows = 0;
+    bool agreed = true;
+    for (std::int64_t r = 0; r < n; ++r) {
+      agreed = agreed && each[2 * r + 1] == each[1];
+      rows += each[2 * r];
+      in_counts.push_back(pieces[static_cast<std::size_t>(r)] * row_bytes);
+      out_counts.push_back(each[2 * r] * row_bytes);
+    }
+    if (!agreed) refuse_rows(channel, "all_to_all", text);
+    const at::Tensor theirs = at::empty(with_rows(mine, rows), mine.options());
+    perform(channel, Collective::all_to_all_v(as_bytes(mine), std::move(in_counts), as_bytes(theirs),
+                                              std::move(out_counts)));
+    return theirs.to(x.device());
+  };
+}
+
+Work barrier_work() {
+  return [](Communicator& channel) {
+    perform(channel, Collective::barrier());
+    return at::Tensor();
+  };
 }
 
 }  // namespace
 
-Handle::Handle(std::future<void> done, std::function<at::Tensor()> result)
-    : done_(std::move(done)), result_(std::move(result)) {}
-
-Handle::~Handle() {
-  if (done_.valid()) done_.wait();
+at::Tensor all_reduce(const at::Tensor& x, ReduceOp op, Algorithm algorithm) {
+  return queue().run(all_reduce_work(x, op, algorithm, false));
+}
+Handle all_reduce_async(const at::Tensor& x, ReduceOp op, Algorithm algorithm) {
+  return start(all_reduce_work(x, op, algorithm, false));
+}
+at::Tensor all_reduce_(at::Tensor x, ReduceOp op, Algorithm algorithm) {
+  return queue().run(all_reduce_work(x, op, algorithm, true));
+}
+Handle all_reduce_async_(at::Tensor x, ReduceOp op, Algorithm algorithm) {
+  return start(all_reduce_work(x, op, algorithm, true));
 }
 
-at::Tensor Handle::wait() {
-  if (!done_.valid()) throw Error("wait() was called before on this handle");
-  done_.get();
-  return result_();
-}
-
-bool Handle::ready() const {
-  return !done_.valid() || done_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-}
-
-Handle all_reduce_async(const at::Tensor& x, ReduceOp op) {
-  at::Tensor result = contiguous(x, "all_reduce").clone();
-  return start(Collective::all_reduce(result, op), [result] { return result; });
-}
-at::Tensor all_reduce(const at::Tensor& x, ReduceOp op) {
-  return all_reduce_async(x, op).wait();
-}
-at::Tensor& all_reduce_(at::Tensor& x, ReduceOp op) {
-  const at::Tensor result = all_reduce(x, op);
-  x.detach().copy_(result);
-  return x;
-}
-
-Handle all_gather_async(const at::Tensor& x) {
-  const at::Tensor mine = contiguous(x, "all_gather");
-  const std::int64_t rows = mine.dim() == 0 ? 1 : mine.size(0);
-  // Rows of each rank, and what a row holds: the rest of the shape must agree.
-  const std::int64_t row = rows == 0 ? -1 : mine.numel() / rows;
-  const std::vector<std::int64_t> all = gather_numbers({rows, row});
-  std::vector<std::int64_t> counts;
-  std::int64_t total = 0;
-  for (std::size_t r = 0; 2 * r < all.size(); ++r) {
-    if (row >= 0 && all[2 * r + 1] >= 0 && all[2 * r + 1] != row) {
-      throw ConfigError("all_gather: rank " + std::to_string(r) + " has " + std::to_string(all[2 * r + 1]) +
-                        " elements for each index of dimension 0, rank " + std::to_string(rank()) + " has " +
-                        std::to_string(row) + "; only dimension 0 may differ");
-    }
-    total += all[2 * r];
-    const std::int64_t width = all[2 * r + 1] < 0 ? 0 : all[2 * r + 1];
-    counts.push_back(all[2 * r] * width * static_cast<std::int64_t>(mine.element_size()));
-  }
-  at::Tensor result = at::empty(shape_with(mine, total), mine.options());
-  return start(Collective::all_gather_v(as_bytes(mine), as_bytes(result), std::move(counts)),
-               [result] { return result; });
-}
 at::Tensor all_gather(const at::Tensor& x) {
-  return all_gather_async(x).wait();
+  return queue().run(all_gather_work(x));
+}
+Handle all_gather_async(const at::Tensor& x) {
+  return start(all_gather_work(x));
 }
 
-Handle reduce_scatter_async(const at::Tensor& x, ReduceOp op) {
-  const at::Tensor all = contiguous(x, "reduce_scatter");
-  const int n = channel().size();
-  if (all.dim() == 0 || all.size(0) % n != 0) {
-    throw ConfigError("reduce_scatter: dimension 0 must be a multiple of the " + std::to_string(n) +
-                      " ranks");
-  }
-  at::Tensor result = at::empty(shape_with(all, all.size(0) / n), all.options());
-  return start(Collective::reduce_scatter(all, result, op), [result] { return result; });
-}
 at::Tensor reduce_scatter(const at::Tensor& x, ReduceOp op) {
-  return reduce_scatter_async(x, op).wait();
+  return queue().run(reduce_scatter_work(x, op));
+}
+Handle reduce_scatter_async(const at::Tensor& x, ReduceOp op) {
+  return start(reduce_scatter_work(x, op));
 }
 
-Handle all_to_all_async(const at::Tensor& x, const std::vector<std::int64_t>& splits) {
-  const at::Tensor mine = contiguous(x, "all_to_all");
-  const auto n = static_cast<std::size_t>(channel().size());
-  const auto me = static_cast<std::size_t>(channel().rank());
-  if (mine.dim() == 0) throw ConfigError("all_to_all: the tensor has no dimension to split");
-  std::vector<std::int64_t> pieces = splits;
-  if (pieces.empty()) {
-    if (mine.size(0) % static_cast<std::int64_t>(n) != 0) {
-      throw ConfigError("all_to_all: dimension 0 must be a multiple of the " + std::to_string(n) +
-                        " ranks, or give splits");
-    }
-    pieces.assign(n, mine.size(0) / static_cast<std::int64_t>(n));
-  }
-  std::int64_t sum = 0;
-  for (const std::int64_t p : pieces) sum += p;
-  if (pieces.size() != n || sum != mine.size(0)) {
-    throw ConfigError("all_to_all: splits must be " + std::to_string(n) + " numbers that add up to " +
-                      std::to_string(mine.size(0)));
-  }
-  const std::vector<std::int64_t> all = gather_numbers(pieces);
-  std::int64_t row = static_cast<std::int64_t>(mine.element_size());
-  for (std::int64_t d = 1; d < mine.dim(); ++d) row *= mine.size(d);
-  std::vector<std::int64_t> out_counts;
-  std::vector<std::int64_t> in_counts;
-  std::int64_t total = 0;
-  for (std::size_t r = 0; r < n; ++r) {
-    in_counts.push_back(pieces[r] * row);
-    out_counts.push_back(all[r * n + me] * row);
-    total += all[r * n + me];
-  }
-  at::Tensor result = at::empty(shape_with(mine, total), mine.options());
-  return start(
-      Collective::all_to_all_v(as_bytes(mine), std::move(in_counts), as_bytes(result), std::move(out_counts)),
-      [result] { return result; });
-}
 at::Tensor all_to_all(const at::Tensor& x, const std::vector<std::int64_t>& splits) {
-  return all_to_all_async(x, splits).wait();
+  return queue().run(all_to_all_work(x, splits));
+}
+Handle all_to_all_async(const at::Tensor& x, const std::vector<std::int64_t>& splits) {
+  return start(all_to_all_work(x, splits));
 }
 
-Handle broadcast_async(const at::Tensor& x, int root) {
-  if (root < 0 || root >= channel().size()) {
-    throw ConfigError("broadcast: root " + std::to_string(root) + " is not one of the " +
-                      std::to_string(channel().size()) + " ranks");
-  }
-  at::Tensor result = contiguous(x, "broadcast").clone();
-  return start(Collective::broadcast(as_bytes(result), root), [result] { return result; });
-}
 at::Tensor broadcast(const at::Tensor& x, int root) {
-  return broadcast_async(x, root).wait();
+  return queue().run(broadcast_work(x, root, false));
 }
-at::Tensor& broadcast_(at::Tensor& x, int root) {
-  const at::Tensor result = broadcast(x, root);
-  x.detach().copy_(result);
-  return x;
+Handle broadcast_async(const at::Tensor& x, int root) {
+  return start(broadcast_work(x, root, false));
+}
+at::Tensor broadcast_(at::Tensor x, int root) {
+  return queue().run(broadcast_work(x, root, true));
+}
+Handle broadcast_async_(at::Tensor x, int root) {
+  return start(broadcast_work(x, root, true));
 }
 
-Handle barrier_async() {
-  return start(Collective::barrier(), [] { return at::Tensor(); });
-}
 void barrier() {
-  barrier_async().wait();
+  queue().run(barrier_work());
+}
+Handle barrier_async() {
+  return start(barrier_work());
 }
 
 }  // namespace acp

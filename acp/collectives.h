@@ -1,11 +1,11 @@
-// Collectives on tensors over the calling thread's context; each blocking, in place, or asynchronous.
+// Collectives on tensors over the calling thread's context: blocking, in place, or asynchronous.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
+#include <chrono>
+#include <cstdint>
 #include <future>
-#include <string>
 #include <vector>
 
 #include "acp/context.h"
@@ -13,51 +13,63 @@
 
 namespace acp {
 
-// A started collective. wait() returns the result or throws; destroyed unawaited, it waits and drops what
-// went wrong.
+// A started collective. It keeps alive the tensors that it works on; destroyed without wait(), it lets the
+// operation go on and drops its result or error. Copies wait for the same operation.
 class [[nodiscard]] Handle {
  public:
-  Handle(std::future<void> done, std::function<at::Tensor()> result);
-  Handle(Handle&&) noexcept = default;
-  Handle& operator=(Handle&&) noexcept = default;
-  ~Handle();
-  at::Tensor wait();  // once
-  bool ready() const;
+  explicit Handle(std::future<at::Tensor> result) : result_(std::move(result)) {}
+  // Blocks until the operation has ended; the result (undefined for a barrier), or throws what went wrong.
+  // May be called again.
+  at::Tensor wait() const { return result_.get(); }
+  // Whether wait() would return at once.
+  bool ready() const { return result_.wait_for(std::chrono::seconds(0)) == std::future_status::ready; }
 
  private:
-  std::future<void> done_;
-  std::function<at::Tensor()> result_;
+  std::shared_future<at::Tensor> result_;
 };
 
-// All of them: every rank calls the same in the same order, from one thread at a time; the ranks' tensors
-// have one dtype. Arguments may be non-contiguous and of any dtype (sums: float64, float32, float16,
-// bfloat16, int64, int32, uint8; bool and others only where nothing is added). Results are new tensors unless
-// the name ends in `_`.
+// All of them: every rank calls the same ones in the same order, from one thread at a time. Tensors may be
+// non-contiguous, 0-dimensional, empty, and need not be on the CPU (they travel through it). Moved data may
+// have any dtype; what can be reduced:
+//   sum, min, max  float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8, bool (sum and max: or; min:
+//   and) sum            complex128 complex64 average        the floating and complex types
+// Half-precision sums are added in float32 in rank order and rounded once. Results are new tensors outside
+// the autograd graph, unless the name ends in `_`. While an asynchronous operation is under way its argument
+// must not change, and in place it must not be read either. ConfigError: an argument that makes no sense;
+// where the ranks must agree on a shape and do not, on every rank, naming both. CommunicationError: all else.
 
-// The reduction over the ranks of tensors of one shape; the mean, as in Horovod, unless another `op` is
-// given.
-at::Tensor all_reduce(const at::Tensor& x, ReduceOp op = ReduceOp::average);
-at::Tensor& all_reduce_(at::Tensor& x, ReduceOp op = ReduceOp::average);
-Handle all_reduce_async(const at::Tensor& x, ReduceOp op = ReduceOp::average);
+// The reduction over the ranks of tensors of one shape: the mean, as in Horovod, unless `op` says otherwise.
+at::Tensor all_reduce(const at::Tensor& x, ReduceOp op = ReduceOp::average,
+                      Algorithm algorithm = Algorithm::automatic);
+Handle all_reduce_async(const at::Tensor& x, ReduceOp op = ReduceOp::average,
+                        Algorithm algorithm = Algorithm::automatic);
+// In place; returns x.
+at::Tensor all_reduce_(at::Tensor x, ReduceOp op = ReduceOp::average,
+                       Algorithm algorithm = Algorithm::automatic);
+Handle all_reduce_async_(at::Tensor x, ReduceOp op = ReduceOp::average,
+                         Algorithm algorithm = Algorithm::automatic);
 
 // The ranks' tensors one after the other along dimension 0, in which they may differ in size. A 0-dimensional
 // tensor counts as one of one element.
 at::Tensor all_gather(const at::Tensor& x);
 Handle all_gather_async(const at::Tensor& x);
 
-// Piece rank() of the reduction, along dimension 0, whose size must be a multiple of size().
+// This rank's piece, along dimension 0, of the reduction: the rows are dealt out in order, the first
+// (rows % size()) ranks getting one more.
 at::Tensor reduce_scatter(const at::Tensor& x, ReduceOp op = ReduceOp::average);
 Handle reduce_scatter_async(const at::Tensor& x, ReduceOp op = ReduceOp::average);
 
-// Piece r along dimension 0 goes to rank r; the result has the pieces of all ranks in their order. `splits`
-// (one for each rank, adding up to the first dimension) makes pieces of different sizes.
+// Piece r along dimension 0 goes to rank r; the result has the pieces from all ranks, in their order.
+// `splits` has the rows for each rank and adds up to all of them; without it the pieces are equal. (The rows
+// received from each rank are all_to_all(torch::tensor(splits)).)
 at::Tensor all_to_all(const at::Tensor& x, const std::vector<std::int64_t>& splits = {});
 Handle all_to_all_async(const at::Tensor& x, const std::vector<std::int64_t>& splits = {});
 
 // `root`'s tensor; the others give one of the same shape and dtype.
 at::Tensor broadcast(const at::Tensor& x, int root = 0);
-at::Tensor& broadcast_(at::Tensor& x, int root = 0);
 Handle broadcast_async(const at::Tensor& x, int root = 0);
+at::Tensor broadcast_(at::Tensor x, int root = 0);  // in place; returns x
+Handle broadcast_async_(at::Tensor x, int root = 0);
 
 // Returns when every rank has called it.
 void barrier();

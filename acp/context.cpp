@@ -2,80 +2,191 @@
 #include "acp/context.h"
 
 #include <ATen/Parallel.h>
-#include <unistd.h>
 
-#include <atomic>
-#include <cstdlib>
+#include <algorithm>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <thread>
 #include <vector>
 
 #include "acp/agreement.h"
 #include "acp/environment.h"
+#include "acp/trace.h"
+#include "acp/user_queue.h"
 #include "comm/error.h"
 #include "comm/local/local.h"
+#include "comm/log.h"
 #include "comm/mpi/mpi.h"
+#include "comm/nccl/nccl.h"
 #include "comm/tcp/tcp.h"
 #include "comm/wire_communicator.h"
 
 namespace acp {
 
+namespace {
+
+// Adds up the traffic of channels that come and go.
+class Ledger {
+ public:
+  void enter(const Communicator* channel) {
+    const std::lock_guard lock(mutex_);
+    open_.insert(channel);
+  }
+  void leave(const Communicator* channel) {
+    const std::lock_guard lock(mutex_);
+    add(closed_, channel->traffic());
+    open_.erase(channel);
+  }
+  Communicator::Traffic total() const {
+    const std::lock_guard lock(mutex_);
+    Communicator::Traffic sum = closed_;
+    for (const Communicator* channel : open_) add(sum, channel->traffic());
+    return sum;
+  }
+
+ private:
+  static void add(Communicator::Traffic& sum, const Communicator::Traffic& part) {
+    sum.bytes_sent += part.bytes_sent;
+    sum.estimated = sum.estimated || part.estimated;
+  }
+  mutable std::mutex mutex_;
+  std::set<const Communicator*> open_;
+  Communicator::Traffic closed_;
+};
+
+// A channel whose traffic goes into the ledger, also after it is closed.
+class CountedChannel final : public Communicator {
+ public:
+  CountedChannel(std::unique_ptr<Communicator> channel, std::shared_ptr<Ledger> ledger)
+      : channel_(std::move(channel)), ledger_(std::move(ledger)) {
+    ledger_->enter(channel_.get());
+  }
+  ~CountedChannel() override { ledger_->leave(channel_.get()); }
+  CountedChannel(const CountedChannel&) = delete;
+  CountedChannel& operator=(const CountedChannel&) = delete;
+
+  int rank() const override { return channel_->rank(); }
+  int size() const override { return channel_->size(); }
+  std::future<void> start(Collective op) override { return channel_->start(std::move(op)); }
+  std::unique_ptr<Communicator> channel() override {
+    return std::make_unique<CountedChannel>(channel_->channel(), ledger_);
+  }
+  void abort(std::exception_ptr reason) noexcept override { channel_->abort(std::move(reason)); }
+  std::string_view backend() const override { return channel_->backend(); }
+  Traffic traffic() const override { return channel_->traffic(); }
+
+ private:
+  std::unique_ptr<Communicator> channel_;
+  std::shared_ptr<Ledger> ledger_;
+};
+
+}  // namespace
+
 struct Context::State {
-  std::unique_ptr<Communicator> root, user, control;
+  std::shared_ptr<Ledger> ledger = std::make_shared<Ledger>();
+  std::unique_ptr<Communicator> control, user;
   std::mutex opening;  // channels are opened from one thread at a time
   LocalPlace place;
   at::Device device = at::kCPU;
   std::string backend;
-  int exceptions_at_start = 0;
+  int exceptions_at_start = std::uncaught_exceptions();
+  std::optional<Trace> trace;
+  std::optional<UserQueue> queue;  // last: ends before its channel
 };
 
 namespace {
 
+// The one global: the Context that init() returned, wherever it has been moved to.
 std::mutex process_mutex;
-Context* process_context = nullptr;  // of init(); the one global: who we are
+Context* process_context = nullptr;
 thread_local Context* thread_context = nullptr;
 
-// Ranks with this host's name, in rank order.
+// Among the ranks on this machine, in rank order. Asked even where a launcher tells, since a launcher that
+// tells only some of the ranks would leave them at different collectives.
 LocalPlace place_by_host(Communicator& channel) {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  const std::vector<std::string> names = all_gather_bytes(channel, name);
-  LocalPlace place{0, 0};
-  for (std::size_t r = 0; r < names.size(); ++r) {
-    if (names[r] != names[static_cast<std::size_t>(channel.rank())]) continue;
-    ++place.size;
-    place.rank += static_cast<int>(r) < channel.rank();
-  }
-  return place;
+  const std::vector<std::string> hosts = all_gather_bytes(channel, host_identity());
+  const auto me = hosts.begin() + channel.rank();
+  return {static_cast<int>(std::count(hosts.begin(), me, *me)),
+          static_cast<int>(std::ranges::count(hosts, *me))};
 }
 
-std::shared_ptr<Context::State> make_state(std::unique_ptr<Transport> transport, const std::string& backend,
-                                           std::optional<LocalPlace> place) {
+std::shared_ptr<Context::State> make_state(std::unique_ptr<Communicator> first, std::string backend,
+                                           const Variables& environment) {
   auto state = std::make_shared<Context::State>();
-  state->backend = backend;
-  state->root = std::make_unique<WireCommunicator>(std::move(transport));
-  state->control = state->root->channel();
-  state->user = state->root->channel();
-  state->place = place ? *place : place_by_host(*state->control);
-  state->exceptions_at_start = std::uncaught_exceptions();
+  state->backend = std::move(backend);
+  state->control = std::make_unique<CountedChannel>(std::move(first), state->ledger);
+  state->user = state->control->channel();
+  state->queue.emplace(*state->user);
+  if (const auto file = environment("ACP_TRACE")) state->trace.emplace(*file, state->control->rank());
   return state;
 }
 
-std::unique_ptr<Transport> connect(const std::string& backend) {
-  if (backend == "mpi") return mpi::connect();
-  if (backend == "tcp") return tcp::connect(tcp::endpoint_from_environment());
-  if (backend == "nccl") throw ConfigError("built without NCCL: use the backend mpi or tcp");
-  return std::move(local::transports(1).front());
+std::unique_ptr<Communicator> connect(const std::string& backend, const Variables& environment) {
+  if (backend == "mpi") return std::make_unique<WireCommunicator>(mpi::connect());
+  if (backend == "tcp") {
+    return std::make_unique<WireCommunicator>(tcp::connect(tcp::endpoint_from_environment()));
+  }
+  if (backend == "nccl") {
+    const auto without = [&](const std::string& name) {
+      return name == "ACP_BACKEND" ? std::nullopt : environment(name);
+    };
+    return nccl::connect([&] { return connect(choose_backend("auto", without), environment); });
+  }
+  return std::make_unique<WireCommunicator>(std::move(local::transports(1).front()));
 }
+
+// torch's threads, divided among ranks that are threads of one process, and back.
+class DividedThreads {
+ public:
+  explicit DividedThreads(int ranks) : before_(at::get_num_threads()) {
+    at::set_num_threads(std::max(1, before_ / ranks));
+  }
+  ~DividedThreads() { at::set_num_threads(before_); }
+  DividedThreads(const DividedThreads&) = delete;
+  DividedThreads& operator=(const DividedThreads&) = delete;
+
+ private:
+  int before_;
+};
+
+// The failures of ranks that are threads: which one the caller learns of.
+class Failures {
+ public:
+  // Of the exception that is being handled.
+  void add() {
+    const std::lock_guard lock(mutex_);
+    if (!first_) first_ = std::current_exception();
+    if (cause_) return;
+    try {
+      throw;
+    } catch (const CommunicationError&) {
+    } catch (...) {
+      cause_ = std::current_exception();
+    }
+  }
+  void rethrow() const {
+    if (cause_) std::rethrow_exception(cause_);
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr first_, cause_;
+};
+
+// Binds the thread to a context for as long as it lives.
+class BoundThread {
+ public:
+  explicit BoundThread(Context& context) { thread_context = &context; }
+  ~BoundThread() { thread_context = nullptr; }
+  BoundThread(const BoundThread&) = delete;
+  BoundThread& operator=(const BoundThread&) = delete;
+};
 
 }  // namespace
 
 Context::Context(std::shared_ptr<State> state) : state_(std::move(state)) {}
-
-Context::Context(std::shared_ptr<State> state, OfProcess) : state_(std::move(state)) {
-  const std::lock_guard lock(process_mutex);
-  process_context = this;
-}
 
 Context::Context(Context&& other) noexcept : state_(std::move(other.state_)) {
   const std::lock_guard lock(process_mutex);
@@ -95,20 +206,23 @@ Context& Context::operator=(Context&& other) noexcept {
 }
 
 Context::~Context() {
-  if (state_ && std::uncaught_exceptions() > state_->exceptions_at_start) {
-    abort(std::make_exception_ptr(CommunicationError(
-        "rank " + std::to_string(rank()) + " ended with an exception; its own message says which")));
+  {
+    const std::lock_guard lock(process_mutex);
+    if (process_context == this) process_context = nullptr;
+    if (thread_context == this) thread_context = nullptr;
   }
-  const std::lock_guard lock(process_mutex);
-  if (process_context == this) process_context = nullptr;
-  if (thread_context == this) thread_context = nullptr;
+  if (state_ && std::uncaught_exceptions() > state_->exceptions_at_start) {
+    abort(std::make_exception_ptr(
+        PeerError(rank(), "[" + backend() + "] rank " + std::to_string(rank()) +
+                              " ended with an exception; its own message says which")));
+  }
 }
 
 int Context::rank() const {
-  return state_->root->rank();
+  return state_->control->rank();
 }
 int Context::size() const {
-  return state_->root->size();
+  return state_->control->size();
 }
 int Context::local_rank() const {
   return state_->place.rank;
@@ -125,67 +239,92 @@ std::string Context::backend() const {
 
 std::unique_ptr<Communicator> Context::open_channel() const {
   const std::lock_guard lock(state_->opening);
-  return state_->root->channel();
-}
-Communicator& Context::user_channel() const {
-  return *state_->user;
+  return state_->control->channel();
 }
 Communicator& Context::control_channel() const {
   return *state_->control;
 }
+Communicator& Context::user_channel() const {
+  state_->queue->drain();
+  return *state_->user;
+}
+UserQueue& Context::user_queue() const {
+  return *state_->queue;
+}
+Communicator::Traffic Context::traffic() const {
+  return state_->ledger->total();
+}
+EventSink Context::events() const {
+  return state_->trace ? state_->trace->sink() : EventSink();
+}
 void Context::abort(std::exception_ptr reason) const noexcept {
-  state_->root->abort(std::move(reason));
+  if (state_) state_->control->abort(std::move(reason));
 }
 
 Context init(const InitOptions& options) {
   {
     const std::lock_guard lock(process_mutex);
     if (process_context != nullptr)
-      throw ConfigError("acp::init() was called twice; keep the Context of the first call");
+      throw ConfigError("acp::init() was called twice; keep the Context that the first call returned");
   }
-  const Environment environment = process_environment();
-  const std::string backend = choose_backend(options.backend(), environment);
+  if (options.device() == "cuda") {
+    throw ConfigError("device \"cuda\": this build of ACP is without CUDA; use the device cpu");
+  }
   if (options.device() != "cpu") {
-    throw ConfigError("device \"" + options.device() + "\": this build runs on the CPU only; use device cpu");
+    throw ConfigError("unknown device \"" + options.device() + "\"; known: cpu, cuda");
   }
-  auto state = make_state(connect(backend), backend, local_place(environment));
+  const Variables environment = process_variables();
+  const std::string backend = choose_backend(options.backend(), environment);
+  const auto place = local_place(environment);
+  auto state = make_state(connect(backend, environment), backend, environment);
+  state->place = place_by_host(*state->control);
+  if (place && state->control->size() > 1) state->place = *place;
   if (!environment("OMP_NUM_THREADS")) {
     at::set_num_threads(std::max(1, usable_cores() / state->place.size));
   }
-  return Context(std::move(state), Context::OfProcess{});
+  log_debug("[" + backend + "] rank " + std::to_string(state->control->rank()) + " of " +
+            std::to_string(state->control->size()) + ", " + std::to_string(state->place.rank) + " of " +
+            std::to_string(state->place.size) + " on this host, " + std::to_string(at::get_num_threads()) +
+            " threads");
+
+  Context context(std::move(state));
+  const std::lock_guard lock(process_mutex);
+  process_context = &context;
+  return context;
 }
 
 void run_local(int n, const std::function<void(Context&)>& body) {
-  if (n < 1)
+  if (n < 1) {
     throw ConfigError("run_local: the number of ranks is " + std::to_string(n) + "; it must be at least 1");
+  }
+  const Variables environment = process_variables();
+  std::optional<DividedThreads> divided;
+  if (!environment("OMP_NUM_THREADS")) divided.emplace(n);
   auto transports = local::transports(n);
-  std::mutex mutex;
-  std::exception_ptr first;
+  Failures failures;
   {
     std::vector<std::jthread> ranks;  // joined at the end of this block
     for (int r = 0; r < n; ++r) {
       ranks.emplace_back([&, r, transport = std::move(transports[static_cast<std::size_t>(r)])]() mutable {
         try {
-          Context context(make_state(std::move(transport), "local", LocalPlace{r, n}));
-          thread_context = &context;
+          auto state =
+              make_state(std::make_unique<WireCommunicator>(std::move(transport)), "local", environment);
+          state->place = {r, n};
+          Context context(std::move(state));
+          const BoundThread bound(context);
           try {
             body(context);
           } catch (...) {
-            {
-              const std::lock_guard lock(mutex);
-              if (!first) first = std::current_exception();
-            }
+            failures.add();
             context.abort(std::current_exception());
           }
-          thread_context = nullptr;
-        } catch (...) {  // an aborted start
-          const std::lock_guard lock(mutex);
-          if (!first) first = std::current_exception();
+        } catch (...) {  // at the start
+          failures.add();
         }
       });
     }
   }
-  if (first) std::rethrow_exception(first);
+  failures.rethrow();
 }
 
 Context& current_context() {

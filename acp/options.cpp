@@ -1,17 +1,49 @@
 // Checks of the settings, and the names of algorithms.
 #include "acp/options.h"
 
+#include <array>
 #include <cmath>
+#include <sstream>
 
 #include "comm/error.h"
+#include "compressors/registry.h"
+#include "compressors/spec.h"
 
 namespace acp {
 
+namespace {
+
+template <class T>
+[[noreturn]] void refuse(const char* setting, T value, const char* rule) {
+  std::ostringstream text;
+  text << "Options::" << setting << " is " << value << "; it must be " << rule;
+  throw ConfigError(text.str());
+}
+
+// Policies come with their own registry; until a specification names one there is nothing to look up.
+void check_policy(const std::string& text) {
+  if (text.empty()) return;
+  const std::array<std::string, 1> known{"uniform"};
+  for (const MethodSpec& spec : parse_spec(text)) {
+    if (spec.name != known[0]) {
+      const std::string near = nearest(spec.name, known);
+      throw ConfigError("unknown policy \"" + spec.name + "\"" +
+                        (near.empty() ? "" : ", did you mean \"" + near + "\"?") + "; known: uniform");
+    }
+    Values(spec, {});  // refuses keys
+  }
+}
+
+}  // namespace
+
 Algorithm parse_algorithm(const std::string& name) {
-  if (name == "auto") return Algorithm::automatic;
-  if (name == "ring") return Algorithm::ring;
-  if (name == "native") return Algorithm::native;
-  throw ConfigError("unknown algorithm \"" + name + "\"; known: auto, native, ring");
+  const std::array<std::string, 3> known{"auto", "native", "ring"};
+  if (name == known[0]) return Algorithm::automatic;
+  if (name == known[1]) return Algorithm::native;
+  if (name == known[2]) return Algorithm::ring;
+  const std::string near = nearest(name, known);
+  throw ConfigError("unknown algorithm \"" + name + "\"" +
+                    (near.empty() ? "" : ", did you mean \"" + near + "\"?") + "; known: auto, native, ring");
 }
 
 std::string to_string(Algorithm algorithm) {
@@ -31,22 +63,14 @@ Options& Options::algorithm(const std::string& name) {
 }
 
 void Options::check() const {
-  if (!(fusion_mb_ >= 0) || std::isinf(fusion_mb_)) {
-    throw ConfigError("fusion_mb is " + std::to_string(fusion_mb_) +
-                      "; it must be 0 (no fusion) or more megabytes");
+  CompressorFactory(compressor_, CompressorOptions{memory_, seed_});
+  check_policy(policy_);
+  if (!std::isfinite(fusion_mb_) || fusion_mb_ < 0) {
+    refuse("fusion_mb", fusion_mb_, "a number of megabytes from 0 (one tensor in a message)");
   }
-  if (!(clip_local_ >= 0)) {
-    throw ConfigError("clip_local is " + std::to_string(clip_local_) +
-                      "; it must be 0 (off) or a norm above 0");
-  }
-  if (backward_passes_ < 1) {
-    throw ConfigError("backward_passes_per_step is " + std::to_string(backward_passes_) +
-                      "; it must be at least 1");
-  }
-  if (window_ < 1) throw ConfigError("window is " + std::to_string(window_) + "; it must be at least 1");
-  if (policy_ != "uniform" && !policy_.empty()) {
-    throw ConfigError("unknown policy \"" + policy_ + "\"; known: uniform");
-  }
+  if (!std::isfinite(clip_local_) || clip_local_ < 0) refuse("clip_local", clip_local_, "a norm, or 0 (off)");
+  if (backward_passes_ < 1) refuse("backward_passes_per_step", backward_passes_, "at least 1");
+  if (window_ < 1) refuse("window", window_, "at least 1");
 }
 
 }  // namespace acp
