@@ -34,7 +34,8 @@ class Transport {
 
   // Blocks (in the kernel, or with back-off; never spinning for more than some microseconds) until done. Throws
   // PeerError when the peer is gone or the deadline (comm/deadline.h) passes without progress, and the reason of
-  // an abort. Tickets may be waited for in any order.
+  // an abort. Tickets may be waited for in any order, so all started messages move while one is waited for. After
+  // it has thrown the channel is of no more use; memory of open tickets stays valid until the destructor returns.
   virtual void wait(Ticket ticket) = 0;
 
   // Performs `op` by the backend's own collective and returns true, or returns false where it has none.
