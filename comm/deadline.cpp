@@ -1,4 +1,4 @@
-// ACP_TIMEOUT, read anew for each wait.
+// The deadline of every wait, from the environment.
 #include "comm/deadline.h"
 
 #include <cmath>
@@ -10,15 +10,19 @@
 namespace acp {
 
 std::chrono::milliseconds wait_timeout() {
+  constexpr double default_seconds = 300, longest_seconds = 1e9;
   const char* text = std::getenv("ACP_TIMEOUT");
-  if (text == nullptr || *text == '\0') return std::chrono::seconds(300);
+  if (text == nullptr || *text == '\0') {
+    return std::chrono::milliseconds(static_cast<std::int64_t>(default_seconds * 1000));
+  }
   char* end = nullptr;
   const double seconds = std::strtod(text, &end);
-  if (*end != '\0' || !(seconds > 0) || seconds > 1e7) {
-    throw ConfigError("ACP_TIMEOUT=\"" + std::string(text) +
-                      "\" is not a number of seconds between 0 and 1e7");
+  if (*end != '\0' || !(seconds > 0) || !std::isfinite(seconds)) {
+    throw ConfigError("ACP_TIMEOUT is \"" + std::string(text) +
+                      "\"; it must be a positive number of seconds, such as 300 or 0.5");
   }
-  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+  return std::chrono::milliseconds(
+      static_cast<std::int64_t>(std::ceil(std::min(seconds, longest_seconds) * 1000)));
 }
 
 }  // namespace acp

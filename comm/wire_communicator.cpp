@@ -2,106 +2,155 @@
 #include "comm/wire_communicator.h"
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <thread>
+#include <variant>
+#include <vector>
 
-#include "comm/algorithms/algorithms.h"
 #include "comm/error.h"
+#include "comm/failure.h"
 
 namespace acp {
 
+namespace {
+
+// How long a destructor lets operations end that the peers may be performing as well.
+constexpr auto grace = std::chrono::seconds(2);
+
+}  // namespace
+
 struct WireCommunicator::State {
-  struct Job {
+  struct Operation {
     Collective op;
     std::promise<void> done;
   };
+  struct Opening {  // channel(): in the queue like an operation, since the transport may exchange messages
+                    // for it
+    std::promise<std::unique_ptr<Transport>> done;
+  };
+  using Job = std::variant<Operation, Opening>;
 
-  explicit State(std::unique_ptr<Transport> t) : transport(std::move(t)) {
-    thread = std::jthread([this](const std::stop_token& stop) { loop(stop); });
+  State(std::unique_ptr<Transport> t, const Tuning& sizes)
+      : tuning(sizes), transport(std::move(t)), thread([this](const std::stop_token& stop) { loop(stop); }) {}
+
+  void enqueue(Job job) {
+    {
+      const std::lock_guard lock(mutex);
+      queue.push_back(std::move(job));
+    }
+    changed.notify_all();
   }
 
+  // The wire thread. Ends when asked to and nothing is queued.
   void loop(const std::stop_token& stop) {
     for (;;) {
       std::unique_lock lock(mutex);
+      busy = false;
+      if (queue.empty()) changed.notify_all();  // for the destructor
       if (!changed.wait(lock, stop, [&] { return !queue.empty(); })) return;
       Job job = std::move(queue.front());
       queue.pop_front();
       busy = true;
-      const std::exception_ptr failed = reason;
       lock.unlock();
-      std::exception_ptr error = failed;
-      if (!error) {
-        try {
-          execute(job.op);
-        } catch (...) {
-          error = wrap(job.op);
-        }
+      std::visit([this](auto& j) { run(j); }, job);
+    }
+  }
+
+  void run(Operation& job) {
+    std::optional<Failure> failure = failed();
+    if (!failure) {
+      try {
+        perform(job.op, *transport, workspace, tuning);
+      } catch (...) {
+        failure = fail(Failure::of(std::current_exception()), &job.op);
       }
-      lock.lock();
-      busy = false;
-      if (error && !reason) reason = error;
-      lock.unlock();
+      count();
+    }
+    if (failure) {
+      job.done.set_exception(failure->exception());
+      unfinished.push_back(std::move(job.op));
+    } else {
       job.op.in.reset();  // before the waiter goes on: it may count on being the only owner
       job.op.out.reset();
-      if (error) {
-        job.done.set_exception(error);
-      } else {
-        job.done.set_value();
+      job.done.set_value();
+    }
+  }
+
+  void run(Opening& job) {
+    std::optional<Failure> failure = failed();
+    std::unique_ptr<Transport> opened;
+    if (!failure) {
+      try {
+        opened = transport->channel();
+      } catch (...) {
+        failure = fail(Failure::of(std::current_exception()), nullptr);
       }
     }
-  }
-
-  void execute(const Collective& op) {
-    const bool native = op.algorithm == Algorithm::native ||
-                        (op.algorithm == Algorithm::automatic && transport->prefers_native(op));
-    if (native && transport->native(op)) return;
-    perform(op, *transport);
-  }
-
-  // The current exception with backend, rank and operation in front, its class kept.
-  std::exception_ptr wrap(const Collective& op) const {
-    const std::string where =
-        "[" + std::string(transport->backend()) + "] rank " + std::to_string(transport->rank()) + ": ";
-    const auto text = [&](const std::exception& e) {
-      return (std::string(e.what()).rfind("[", 0) == 0 ? "" : where) + e.what() + ", during " + describe(op);
-    };
-    try {
-      throw;
-    } catch (const PeerError& e) {
-      return std::make_exception_ptr(PeerError(e.peer(), text(e)));
-    } catch (const CommunicationError& e) {
-      return std::make_exception_ptr(CommunicationError(text(e)));
-    } catch (const ConfigError& e) {
-      return std::make_exception_ptr(ConfigError(text(e)));
-    } catch (...) {
-      return std::current_exception();  // the reason of an abort
+    if (failure) {
+      job.done.set_exception(failure->exception());
+    } else {
+      job.done.set_value(std::move(opened));
     }
   }
 
-  std::unique_ptr<Transport> transport;
-  std::mutex mutex;
+  std::optional<Failure> failed() {
+    const std::lock_guard lock(mutex);
+    return first_failure;
+  }
+
+  // Records a failure unless there is one; returns the first.
+  Failure fail(Failure failure, const Collective* op) {
+    const std::lock_guard lock(mutex);
+    if (!first_failure) {
+      first_failure = op != nullptr ? during(std::move(failure), transport->backend(), transport->rank(), *op)
+                                    : std::move(failure);
+    }
+    return *first_failure;
+  }
+
+  void count() {
+    bytes_sent.store(transport->bytes_sent(), std::memory_order_relaxed);
+    bytes_estimated.store(transport->bytes_estimated(), std::memory_order_relaxed);
+  }
+
+  const Tuning tuning;
+  // These outlive the transport, which may still know their memory after a failed operation.
+  Workspace workspace;
+  std::vector<Collective> unfinished;
+  const std::unique_ptr<Transport> transport;
+  std::atomic<std::uint64_t> bytes_sent = 0;
+  std::atomic<bool> bytes_estimated = false;
+
+  std::mutex mutex;  // guards what follows
   std::condition_variable_any changed;
   std::deque<Job> queue;
-  bool busy = false;
-  std::exception_ptr reason;
-  std::jthread thread;
+  bool busy = false;  // the thread is at work on a job
+  std::optional<Failure> first_failure;
+
+  std::jthread thread;  // last: it uses all of the above
 };
 
-WireCommunicator::WireCommunicator(std::unique_ptr<Transport> transport)
-    : state_(std::make_unique<State>(std::move(transport))) {}
+WireCommunicator::WireCommunicator(std::unique_ptr<Transport> transport, Tuning tuning)
+    : state_(std::make_unique<State>(std::move(transport), tuning)) {}
 
 WireCommunicator::~WireCommunicator() {
-  std::unique_lock lock(state_->mutex);
-  if (state_->busy) {
-    lock.unlock();
-    state_->transport->abort(std::make_exception_ptr(CommunicationError(
-        "rank " + std::to_string(rank()) + " closed its communicator during a collective")));
-    lock.lock();
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  const bool ended = s.changed.wait_for(lock, grace, [&] { return s.queue.empty() && !s.busy; });
+  lock.unlock();
+  if (!ended) {
+    abort(std::make_exception_ptr(
+        CommunicationError("[" + std::string(backend()) + "] rank " + std::to_string(rank()) +
+                           ": its communicator was destroyed with operations under way")));
   }
-  for (auto& job : state_->queue) {
-    job.done.set_exception(std::make_exception_ptr(
-        CommunicationError("the communicator was closed before " + describe(job.op))));
-  }
-  state_->queue.clear();
+  s.thread.request_stop();
+  s.thread.join();  // what is still queued fails at once
 }
 
 int WireCommunicator::rank() const {
@@ -115,30 +164,41 @@ std::string_view WireCommunicator::backend() const {
 }
 
 std::future<void> WireCommunicator::start(Collective op) {
-  State::Job job{std::move(op), {}};
+  State::Operation job{std::move(op), {}};
   std::future<void> done = job.done.get_future();
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->queue.push_back(std::move(job));
+  try {
+    check(job.op, rank(), size());
+  } catch (...) {
+    const Failure failure = during(Failure::of(std::current_exception()), backend(), rank(), job.op);
+    job.done.set_exception(failure.exception());
+    return done;
   }
-  state_->changed.notify_all();
+  state_->enqueue(std::move(job));
   return done;
 }
 
 std::unique_ptr<Communicator> WireCommunicator::channel() {
-  return std::make_unique<WireCommunicator>(state_->transport->channel());
+  return channel(state_->tuning);
+}
+
+std::unique_ptr<Communicator> WireCommunicator::channel(const Tuning& tuning) {
+  State::Opening job;
+  auto opened = job.done.get_future();
+  state_->enqueue(std::move(job));
+  return std::make_unique<WireCommunicator>(opened.get(), tuning);
 }
 
 void WireCommunicator::abort(std::exception_ptr reason) noexcept {
-  {
-    const std::lock_guard lock(state_->mutex);
-    if (!state_->reason) state_->reason = reason;
+  try {
+    state_->fail(Failure::of(reason), nullptr);
+  } catch (...) {  // no memory for the text: the transport still passes the reason on
   }
   state_->transport->abort(std::move(reason));
 }
 
 Communicator::Traffic WireCommunicator::traffic() const {
-  return {state_->transport->bytes_sent(), state_->transport->bytes_estimated()};
+  return {state_->bytes_sent.load(std::memory_order_relaxed),
+          state_->bytes_estimated.load(std::memory_order_relaxed)};
 }
 
 }  // namespace acp

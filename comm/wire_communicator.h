@@ -1,12 +1,9 @@
 // A Communicator over any Transport: one wire thread that performs queued collectives first in, first out.
 #pragma once
 
-#include <condition_variable>
-#include <deque>
 #include <memory>
-#include <mutex>
-#include <thread>
 
+#include "comm/algorithms/algorithms.h"
 #include "comm/communicator.h"
 #include "comm/transport.h"
 
@@ -14,11 +11,15 @@ namespace acp {
 
 // Owns its transport and one thread, which ends with the object. Errors name backend, rank, operation and
 // label:
-// "[tcp] rank 1: peer 3 closed the connection during all_reduce of 4 MiB (step 120, bucket 2: layer3.weight
-// ...)".
+// "[tcp] rank 1: peer 3 closed the connection during all_reduce of 4 MiB float32 (step 120, bucket 2:
+// layer3.weight)". What is wrong with an operation alone (ConfigError) fails that operation, before a message
+// is sent; any other failure also fails what comes later on this channel, with the first reason.
+//
+// The destructor lets queued operations end, as long as the peers perform them too; what has not ended a
+// moment later is aborted (on the whole backend, so that no peer waits for it) and its future gets an error.
 class WireCommunicator final : public Communicator {
  public:
-  explicit WireCommunicator(std::unique_ptr<Transport> transport);
+  explicit WireCommunicator(std::unique_ptr<Transport> transport, Tuning tuning = {});
   ~WireCommunicator() override;
 
   int rank() const override;
@@ -28,6 +29,9 @@ class WireCommunicator final : public Communicator {
   void abort(std::exception_ptr reason) noexcept override;
   std::string_view backend() const override;
   Traffic traffic() const override;
+
+  // As channel(), with sizes of its own.
+  std::unique_ptr<Communicator> channel(const Tuning& tuning);
 
  private:
   struct State;

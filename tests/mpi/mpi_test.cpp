@@ -4,7 +4,6 @@
 
 #include <ATen/ATen.h>
 
-#include "comm/algorithms/algorithms.h"
 #include "comm/error.h"
 #include "comm/wire_communicator.h"
 #include "tests/catch.h"
@@ -19,9 +18,9 @@ TEST_CASE("every collective over mpi", "[mpi]") {
 }
 
 TEST_CASE("every collective over mpi in short segments", "[mpi]") {
-  set_segment_bytes(24);
-  run_short_suite(mpi_channel());
-  set_segment_bytes(512 * 1024);
+  const auto channel = dynamic_cast<WireCommunicator&>(mpi_channel()).channel(Tuning{24, 0});
+  check_all(*channel, Algorithm::ring, {0, 1, 3, 17, 250});
+  check_bits(*channel, Algorithm::ring, at::kFloat, 501);
 }
 
 TEST_CASE("channels over mpi are independent", "[mpi]") {
