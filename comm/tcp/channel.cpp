@@ -79,7 +79,11 @@ Ticket Channel::send(int peer, std::span<const std::byte> data, int tag) try {
   frame.length = data.size();
   for (int i = 0; i < parts; ++i) {
     OutStream& stream = to.out[static_cast<std::size_t>(i)];
-    if (!stream.connected()) stream.connect(group_->dial(peer, own_.number, static_cast<std::uint32_t>(i)));
+    if (!stream.connected()) {
+      own_.inbox->waiting_for.store(peer, std::memory_order_relaxed);
+      stream.connect(group_->dial(peer, own_.number, static_cast<std::uint32_t>(i)));
+      own_.inbox->waiting_for.store(-1, std::memory_order_relaxed);
+    }
     frame.part = static_cast<std::uint8_t>(i);
     const std::size_t begin = part_begin(data.size(), i, parts);
     const bool was_idle = stream.idle();

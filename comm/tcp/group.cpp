@@ -15,13 +15,6 @@ namespace {
 
 using std::to_string;
 
-std::string timeout_text() {
-  std::string text = to_string(static_cast<double>(wait_timeout().count()) / 1000.0);
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') text.pop_back();
-  return text + " s (ACP_TIMEOUT)";
-}
-
 // What ask() may return beside a rank.
 constexpr int not_waiting = -1;
 constexpr int never_opened = -2;
@@ -87,23 +80,25 @@ Fd Group::dial(int peer, std::uint32_t channel, std::uint32_t stream) {
   hello.channel = channel;
   hello.stream = stream;
   hello.streams = static_cast<std::uint32_t>(streams_);
-  try {
-    const auto deadline = Clock::now() + wait_timeout();
-    Fd fd = connect_to(address, deadline, failure_fd());
-    introduce(fd.get(), hello, meeting_.secret, deadline, failure_fd());
-    return fd;
-  } catch (const std::system_error& e) {
-    switch (e.code().value()) {
-      case ECANCELED:
-        rethrow();
-      case ETIMEDOUT:
+  const auto deadline = Clock::now() + wait_timeout();
+  for (int attempt = 1;; ++attempt) {
+    try {
+      Fd fd = connect_to(address, deadline, failure_fd());
+      introduce(fd.get(), hello, meeting_.secret, deadline, failure_fd());
+      return fd;
+    } catch (const std::system_error& e) {
+      const int code = e.code().value();
+      // Under a flood of strangers it may drop one of us too.
+      if ((code == ECONNABORTED || code == ECONNRESET || code == EPIPE) && attempt < 4 && !failed()) continue;
+      if (code == ECANCELED) rethrow();
+      if (code == ETIMEDOUT) {
         throw PeerError(peer, who + " did not accept a connection within " + timeout_text() +
                                   ": stopped, or behind a firewall (ACP_INTERFACE chooses the network)");
-      case ECONNABORTED:
-      case EACCES:
+      }
+      if (code == ECONNABORTED || code == EACCES) {
         explain(peer, "refused a connection of this group (other settings, or a stranger at its address)");
-      default:
-        explain(peer, "cannot be reached at " + address.text() + " (" + error_text(e.code().value()) + ")");
+      }
+      explain(peer, "cannot be reached at " + address.text() + " (" + error_text(code) + ")");
     }
   }
 }

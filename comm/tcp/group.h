@@ -83,6 +83,7 @@ class Group {
   enum class State { absent, present, left, gone };
 
   void serve();
+  void serve_once();
   void accept_all();
   void admit(Guest& guest);
   void install(int peer, Fd fd);

@@ -41,6 +41,7 @@ class Guest {
 
   int fd() const { return fd_.get(); }
   Clock::time_point deadline() const { return deadline_; }
+  bool said_hello() const { return !nonce_.empty(); }
   const Hello& hello() const { return hello_; }
   Fd take() { return std::move(fd_); }
 

@@ -12,6 +12,7 @@
 #include "comm/deadline.h"
 #include "comm/error.h"
 #include "comm/log.h"
+#include "comm/tcp/master.h"
 #include "comm/tcp/sha256.h"
 
 namespace acp::tcp {
@@ -25,13 +26,6 @@ std::string host_name() {
   char name[256] = "";
   ::gethostname(name, sizeof(name) - 1);
   return name;
-}
-
-std::string seconds(std::chrono::milliseconds time) {
-  std::string text = to_string(static_cast<double>(time.count()) / 1000.0);
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') text.pop_back();
-  return text + " s (ACP_TIMEOUT)";
 }
 
 std::string proof(const Endpoint& endpoint, const std::string& what) {
@@ -60,10 +54,6 @@ Record own_record(const Endpoint& endpoint, const Address& address) {
                 address.host(), address.port(), ""};
   record.proof = proof(endpoint, record.proven());
   return record;
-}
-
-std::string master_name(const Endpoint& endpoint) {
-  return endpoint.master_address + ":" + to_string(endpoint.master_port) + " (MASTER_ADDR:MASTER_PORT)";
 }
 
 std::string beyond(int rank, int size) {
@@ -177,7 +167,7 @@ class Rank0 {
     }
     if (count > 8) names += ", ...";
     return {first, (count == 1 ? "rank " : "ranks ") + names + " of " + to_string(endpoint_.size) +
-                       " did not come to " + master_name(endpoint_) + " within " + seconds(wait_timeout()) +
+                       " did not come to " + master_name(endpoint_) + " within " + timeout_text() +
                        "; not started, or told another master"};
   }
 
@@ -198,80 +188,6 @@ class Rank0 {
   std::vector<std::optional<Record>> members_;
 };
 
-std::vector<Address> resolve_master(const Endpoint& endpoint, Clock::time_point deadline) {
-  // A name may become known a little later than the processes start, but not much.
-  const auto end = std::min(deadline, Clock::now() + std::chrono::seconds(10));
-  for (;;) {
-    try {
-      return resolve(endpoint.master_address, endpoint.master_port);
-    } catch (const std::runtime_error& e) {
-      if (Clock::now() >= end) {
-        throw ConfigError("MASTER_ADDR=\"" + endpoint.master_address + "\" cannot be resolved: " + e.what());
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    }
-  }
-}
-
-// Rank 0's own store. Only a master named as loopback keeps the store on loopback: a host name may resolve to
-// 127.0.1.1 here and to a real address elsewhere.
-Store serve(const Endpoint& endpoint, const std::vector<Address>& master, const std::string& prefix) {
-  const std::string& name = endpoint.master_address;
-  const bool local = master[0].is_loopback() && (name == "localhost" || name == master[0].host());
-  const auto listen = [&] {
-    if (local) return listen_at(master[0]);
-    try {
-      return listen_at(Address::numeric("::", endpoint.master_port), true);
-    } catch (const std::system_error& e) {
-      if (e.code().value() == EADDRINUSE) throw;
-      return listen_at(Address::numeric("0.0.0.0", endpoint.master_port));  // a system without IPv6
-    }
-  };
-  try {
-    Fd listener = listen();
-    if (std::none_of(master.begin(), master.end(), is_own)) {
-      log_warning("[tcp] rank 0: MASTER_ADDR=" + name +
-                  " is no address of this machine; rank 0 must run on the master's machine");
-    }
-    return Store::serve(std::move(listener), prefix);
-  } catch (const std::system_error& e) {
-    throw ConfigError(
-        "rank 0 cannot listen on " + master_name(endpoint) + ": " + error_text(e.code().value()) +
-        (e.code().value() == EADDRINUSE
-             ? "; another job uses this port, or rank 0 was started twice: choose another MASTER_PORT"
-             : ""));
-  } catch (const StoreLost& e) {
-    throw CommunicationError("the store at " + master_name(endpoint) + " does not start: " + e.what());
-  }
-}
-
-// Connects to the store as soon as it is there; `master` becomes the address that answered.
-Store join(const Endpoint& endpoint, const std::vector<Address>& candidates, const std::string& prefix,
-           Clock::time_point deadline, Address& master) {
-  std::string why = "no answer";
-  for (auto pause = std::chrono::milliseconds(5);;
-       pause = std::min(pause * 2, std::chrono::milliseconds(250))) {
-    for (const Address& address : candidates) {
-      try {
-        // A plain connection first: c10d's retries would be slower and know no deadline of ours.
-        connect_to(address, std::min(deadline, Clock::now() + std::chrono::seconds(5)));
-        master = address;
-        return Store::join(address, prefix, deadline);
-      } catch (const std::system_error& e) {
-        why = error_text(e.code().value());
-      } catch (const std::runtime_error& e) {
-        why = e.what();
-      }
-    }
-    if (Clock::now() + pause >= deadline) break;
-    std::this_thread::sleep_for(pause);
-  }
-  const std::string text = "the store at " + master_name(endpoint) + " could not be reached within " +
-                           seconds(wait_timeout()) + ": " + why;
-  if (endpoint.agent_store) throw CommunicationError(text + "; the launcher's agent serves it");
-  throw PeerError(0, text + "; rank 0 serves it: was it started, on that machine?");
-}
-
 Interface listen_for_peers(const Endpoint& endpoint, const Address& master, Fd& listener) {
   Interface own = choose_interface(endpoint.interface, master);
   try {
@@ -291,8 +207,7 @@ json attend(const Endpoint& endpoint, Store& store, const Address& own, Clock::t
   store.set("arrival/" + to_string(ticket), json(record).dump(), deadline);
   // Rank 0's deadline may be a little later than ours, and it knows who is missing.
   if (!store.wait("verdict", deadline + std::chrono::seconds(5))) {
-    throw PeerError(0,
-                    "rank 0 did not come to " + master_name(endpoint) + " within " + seconds(wait_timeout()));
+    throw PeerError(0, "rank 0 did not come to " + master_name(endpoint) + " within " + timeout_text());
   }
   json verdict = json::parse(store.get("verdict", deadline));
   store.set("read/" + to_string(ticket), "", deadline);
@@ -338,8 +253,8 @@ Meeting try_to_meet(const Endpoint& endpoint, Clock::time_point deadline) {
     try {
       Address master = candidates[0];
       const bool serves = endpoint.rank == 0 && !endpoint.agent_store;
-      Store store =
-          serves ? serve(endpoint, candidates, prefix) : join(endpoint, candidates, prefix, deadline, master);
+      Store store = serves ? serve_store(endpoint, candidates, prefix)
+                           : join_store(endpoint, candidates, prefix, deadline, master);
       meeting.own = listen_for_peers(endpoint, master, meeting.listener);
       const json verdict = endpoint.rank == 0 ? Rank0(endpoint, store, meeting.own.address).collect(deadline)
                                               : attend(endpoint, store, meeting.own.address, deadline);
@@ -354,7 +269,7 @@ Meeting try_to_meet(const Endpoint& endpoint, Clock::time_point deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     } catch (const StoreSilent&) {
       throw PeerError(0, "the store at " + master_name(endpoint) + " does not answer (within " +
-                             seconds(wait_timeout()) + "): its process is stopped, or no store");
+                             timeout_text() + "): its process is stopped, or no store");
     } catch (const json::exception& e) {
       throw ConfigError("another program uses the store at " + master_name(endpoint) + ": " + e.what());
     }
@@ -374,13 +289,22 @@ Meeting meet(const Endpoint& endpoint) {
   }
 }
 
-void forget(Store& store, int size) {
+void seal(const Endpoint& endpoint, Store& store) try {
   const auto deadline = Clock::now() + std::chrono::seconds(10);
-  for (int ticket = 1; ticket < size; ++ticket) {
+  if (!endpoint.agent_store) {
+    json verdict = json::parse(store.get("verdict", deadline));
+    verdict.erase("salt");
+    verdict.erase("proof");
+    store.set("verdict", verdict.dump(), deadline);
+    return;
+  }
+  for (int ticket = 1; ticket < endpoint.size; ++ticket) {
     store.erase("arrival/" + to_string(ticket), deadline);
     store.erase("read/" + to_string(ticket), deadline);
   }
   for (const char* key : {"arrivals", "zero", "verdict"}) store.erase(key, deadline);
+} catch (const std::exception& e) {
+  log_warning("[tcp] rank 0: the store at " + master_name(endpoint) + " could not be tidied: " + e.what());
 }
 
 }  // namespace acp::tcp

@@ -28,8 +28,9 @@ struct Meeting {
 // secret, on every rank that is there, or that the port is taken.
 Meeting meet(const Endpoint& endpoint);
 
-// Removes what a complete group has left in a store that outlives it (an agent's), so that the next group
-// under the same prefix does not find it. Called by rank 0.
-void forget(Store& store, int size);
+// Called by rank 0 once all have read the verdict. Takes the group's secret out of its own store, which goes
+// on to tell late comers that they are too late; clears an agent's, so that the next group under the same
+// prefix finds nothing of this one.
+void seal(const Endpoint& endpoint, Store& store);
 
 }  // namespace acp::tcp

@@ -23,48 +23,51 @@ constexpr std::size_t most_guests = 256;
 }  // namespace
 
 void Group::serve() {
+  try {
+    while (!stopping_) serve_once();
+  } catch (...) {
+    fail(std::current_exception());
+  }
+}
+
+void Group::serve_once() {
   std::vector<pollfd> fds;
   std::vector<int> peers;
-  while (!stopping_) {
-    fds.clear();
-    peers.clear();
-    auto deadline = Clock::time_point::max();
-    fds.push_back({wake_.fd(), POLLIN, 0});
-    const bool listens = Clock::now() >= listen_again_;
-    fds.push_back({listens ? meeting_.listener.get() : -1, POLLIN, 0});
-    if (!listens) deadline = listen_again_;
-    for (const Guest& guest : guests_) {
-      fds.push_back({guest.fd(), POLLIN, 0});
-      deadline = std::min(deadline, guest.deadline());
-    }
-    const std::size_t guests = guests_.size();
-    {
-      const std::lock_guard lock(mutex_);
-      for (int r = 0; r < size_; ++r) {
-        const Control& control = *controls_[static_cast<std::size_t>(r)];
-        if (!control.open) continue;
-        fds.push_back({control.fd.get(), POLLIN, 0});
-        peers.push_back(r);
-      }
-    }
-    const int timeout = deadline == Clock::time_point::max() ? -1 : milliseconds_until(deadline);
-    if (::poll(fds.data(), fds.size(), timeout) < 0) {
-      if (errno == EINTR) continue;
-      fail(std::make_exception_ptr(CommunicationError("poll: " + error_text(errno))));
-      return;
-    }
-    if (fds[0].revents != 0) wake_.drain();
-    // Announcements first: whoever sees a data connection end looks for its reason here.
-    for (std::size_t i = 0; i < peers.size(); ++i) {
-      if (fds[2 + guests + i].revents != 0) read_control(peers[i]);
-    }
-    for (std::size_t i = 0; i < guests; ++i) {
-      if (fds[2 + i].revents != 0) admit(guests_[i]);
-    }
-    const auto now = Clock::now();
-    std::erase_if(guests_, [&](const Guest& g) { return g.fd() < 0 || g.deadline() <= now; });
-    if (fds[1].revents != 0) accept_all();
+  auto deadline = Clock::time_point::max();
+  fds.push_back({wake_.fd(), POLLIN, 0});
+  const bool listens = Clock::now() >= listen_again_;
+  fds.push_back({listens ? meeting_.listener.get() : -1, POLLIN, 0});
+  if (!listens) deadline = listen_again_;
+  for (const Guest& guest : guests_) {
+    fds.push_back({guest.fd(), POLLIN, 0});
+    deadline = std::min(deadline, guest.deadline());
   }
+  const std::size_t guests = guests_.size();
+  {
+    const std::lock_guard lock(mutex_);
+    for (int r = 0; r < size_; ++r) {
+      const Control& control = *controls_[static_cast<std::size_t>(r)];
+      if (!control.open) continue;
+      fds.push_back({control.fd.get(), POLLIN, 0});
+      peers.push_back(r);
+    }
+  }
+  const int timeout = deadline == Clock::time_point::max() ? -1 : milliseconds_until(deadline);
+  if (::poll(fds.data(), fds.size(), timeout) < 0) {
+    if (errno == EINTR) return;
+    throw CommunicationError("poll: " + error_text(errno));
+  }
+  if (fds[0].revents != 0) wake_.drain();
+  // Announcements first: whoever sees a data connection end looks for its reason here.
+  for (std::size_t i = 0; i < peers.size(); ++i) {
+    if (fds[2 + guests + i].revents != 0) read_control(peers[i]);
+  }
+  for (std::size_t i = 0; i < guests; ++i) {
+    if (fds[2 + i].revents != 0) admit(guests_[i]);
+  }
+  const auto now = Clock::now();
+  std::erase_if(guests_, [&](const Guest& g) { return g.fd() < 0 || g.deadline() <= now; });
+  if (fds[1].revents != 0) accept_all();
 }
 
 void Group::accept_all() {
@@ -77,7 +80,12 @@ void Group::accept_all() {
       }
       return;
     }
-    if (guests_.size() >= most_guests) guests_.erase(guests_.begin());
+    if (guests_.size() >= most_guests) {
+      // A flood of callers: the oldest of those goes that have not even said hello.
+      const auto mute =
+          std::find_if(guests_.begin(), guests_.end(), [](const Guest& g) { return !g.said_hello(); });
+      guests_.erase(mute != guests_.end() ? mute : guests_.begin());
+    }
     guests_.emplace_back(std::move(fd), Clock::now() + handshake_time);
     admit(guests_.back());
   }

@@ -18,7 +18,10 @@ using Clock = std::chrono::steady_clock;
 // Milliseconds until `deadline` for poll(): rounded up, at least 0.
 int milliseconds_until(Clock::time_point deadline);
 
-// "Connection refused"; of errno when no code is given.
+// "300 s (ACP_TIMEOUT)", for messages.
+std::string timeout_text();
+
+// "Connection refused"
 std::string error_text(int code);
 
 // Owns a file descriptor.

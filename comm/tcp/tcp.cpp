@@ -64,16 +64,16 @@ std::unique_ptr<Transport> join_group(const Endpoint& endpoint) {
   Meeting meeting = meet(endpoint);
   log_info("[tcp] rank " + std::to_string(endpoint.rank) + " of " + std::to_string(endpoint.size) + ": " +
            meeting.own.address.text() + " (" + meeting.own.name + ")");
-  std::optional<Store> agents;  // an agent's store outlives the group
-  if (endpoint.agent_store) agents = std::exchange(meeting.store, std::nullopt);
+  std::optional<Store> store = meeting.store;
+  if (endpoint.agent_store) meeting.store.reset();
   const auto group = std::make_shared<Group>(endpoint, std::move(meeting));
   try {
     group->connect_controls();
+    if (store) seal(endpoint, *store);
   } catch (...) {
     group->fail(std::current_exception());
     group->rethrow();
   }
-  if (agents) forget(*agents, endpoint.size);
   return std::make_unique<Channel>(group);
 }
 

@@ -89,23 +89,4 @@ std::vector<int> listening_ports() {
   return ports;
 }
 
-Environment::Environment(std::string name, const char* value) : name_(std::move(name)) {
-  const char* old = std::getenv(name_.c_str());
-  was_set_ = old != nullptr;
-  if (was_set_) before_ = old;
-  if (value != nullptr) {
-    ::setenv(name_.c_str(), value, 1);
-  } else {
-    ::unsetenv(name_.c_str());
-  }
-}
-
-Environment::~Environment() {
-  if (was_set_) {
-    ::setenv(name_.c_str(), before_.c_str(), 1);
-  } else {
-    ::unsetenv(name_.c_str());
-  }
-}
-
 }  // namespace acp::tcp

@@ -7,6 +7,7 @@
 
 #include "comm/tcp/tcp.h"
 #include "comm/transport.h"
+#include "tests/support/temp_folder.h"
 
 namespace acp::tcp {
 
@@ -38,18 +39,5 @@ std::vector<Outcome> outcomes_on_tcp(int n, const std::function<void(Transport&)
 
 // Ports on which this process listens.
 std::vector<int> listening_ports();
-
-// Sets an environment variable for a scope; nullptr unsets it.
-class Environment {
- public:
-  Environment(std::string name, const char* value);
-  ~Environment();
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
-
- private:
-  std::string name_, before_;
-  bool was_set_;
-};
 
 }  // namespace acp::tcp
