@@ -1,17 +1,14 @@
-// The MPI thread's loop: start what is new, test what is active, back off, keep an eye on the control
-// channel.
+// The MPI thread's start, its loop, and how operations enter and leave it.
 #include "comm/mpi/mpi_thread.h"
 
 #include <sched.h>
-#include <unistd.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdlib>
-#include <cstring>
 
 #include "comm/deadline.h"
 #include "comm/error.h"
+#include "comm/mpi/check.h"
 
 namespace acp::mpi {
 
@@ -19,325 +16,365 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int kAbortTag = 1;
-constexpr std::size_t kAbortBytes = 4096;
+// MPI counts in ints, and a request shows no progress before it ends.
+constexpr std::size_t piece_bytes = std::size_t{1} << 28;
 
-std::string text_of(const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& e) {
-    return e.what();
-  } catch (...) {
-    return "an unknown exception";
-  }
+// The process's thread. Never destroyed: a context with static storage may end after it.
+struct Registry {
+  std::mutex mutex;
+  std::shared_ptr<MpiThread> thread;   // until it has ended well; for ever if it failed
+  std::weak_ptr<MpiThread> connected;  // what get() hands out; its end ends the thread
+};
+
+Registry& registry() {
+  static Registry* const instance = std::make_unique<Registry>().release();
+  return *instance;
 }
 
-// Runs when the process ends after an abort: takes the others down with this process's own exit status. Ranks
-// other than 0 leave rank 0, which speaks for all, a moment to print its line first.
-void abort_at_exit(int status, void* rank) {
-  if (reinterpret_cast<std::intptr_t>(rank) != 0) std::this_thread::sleep_for(1s);
-  MPI_Abort(MPI_COMM_WORLD, status == 0 ? 4 : status);
+std::uint64_t child_id(std::uint64_t parent, std::uint64_t index) {
+  std::uint64_t x = parent + 0x9e3779b97f4a7c15U * (index + 1);  // splitmix64
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
+  return x ^ (x >> 31);
 }
 
 }  // namespace
 
-void check(int code, const char* call) {
-  if (code == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING] = {};
-  int length = 0;
-  MPI_Error_string(code, text, &length);
-  throw CommunicationError(std::string(call) + " failed: " + text);
-}
+// Where the thread stands between working and sleeping.
+struct MpiThread::Pause {
+  static constexpr int at_once = 20, yielding = 40;
+  // After a sleep a few more: one test moves only so many bytes, and looks at sockets only now and then.
+  static constexpr int after_sleep = 8;
+  int tests = 0;
+  std::chrono::microseconds sleep = 20us;
+  void reset() { *this = Pause(); }
+};
+
+MpiThread::MpiThread() : control_(requests_, [this](int from, const Note& note) { heard(from, note); }) {}
 
 std::shared_ptr<MpiThread> MpiThread::get() {
-  static std::mutex mutex;
-  static std::weak_ptr<MpiThread> current;
-  const std::lock_guard lock(mutex);
-  std::shared_ptr<MpiThread> thread = current.lock();
-  if (!thread) current = thread = std::shared_ptr<MpiThread>(new MpiThread);
-  return thread;
+  Registry& r = registry();
+  const std::lock_guard guard(r.mutex);
+  if (auto connected = r.connected.lock()) return connected;
+  if (!r.thread) r.thread = start();
+  const auto thread = r.thread;
+  {
+    const Lock lock(thread->mutex_);
+    if (thread->failure_) thread->failure_->raise();
+    if (thread->stop_)
+      throw ConfigError("MPI is just ending in this process; keep one context for the whole run");
+  }
+  std::shared_ptr<MpiThread> connected(thread.get(), [thread](MpiThread*) {
+    const bool well = thread->end();
+    Registry& all = registry();
+    const std::lock_guard again(all.mutex);
+    if (well) all.thread.reset();
+  });
+  r.connected = connected;
+  return connected;
 }
 
-MpiThread::MpiThread() {
-  thread_ = std::thread([this] { run(); });
-  std::unique_lock lock(mutex_);
-  finished_.wait(lock, [&] { return ready_; });
-  if (!start_error_) return;
+int MpiThread::leave_process(int status) {
+  Registry& r = registry();
+  Lock lock(r.mutex);
+  const auto thread = r.thread;
+  lock.unlock();
+  return thread ? thread->leave(status) : 0;
+}
+
+std::shared_ptr<MpiThread> MpiThread::start() {
+  const auto timeout = wait_timeout();
+  auto self = std::make_shared<MpiThread>();
+  at_exit(&MpiThread::leave_process);
+  Lock lock(self->mutex_);
+  self->channels_.emplace(0, std::make_shared<Channel>(0));
+  // The thread shares its object: it may have to be left alone in MPI_Init.
+  self->thread_ = std::thread([self] { self->run(); });
+  if (!self->state_.wait_for(lock, timeout, [&] { return self->ready_; })) {
+    self->thread_.detach();
+    self->fail_here({Failure::Kind::communication, -1,
+                     "[mpi] MPI_Init_thread has not returned within " + timeout_text() +
+                         ": not all processes of this job have started MPI"});
+    self->silent_ = true;
+    return self;
+  }
+  if (self->start_error_) {
+    const std::exception_ptr error = self->start_error_;
+    lock.unlock();
+    self->thread_.join();
+    std::rethrow_exception(error);
+  }
+  return self;
+}
+
+// Blocks until MPI has ended, or everything has failed and is silent.
+bool MpiThread::end() {
+  Lock lock(mutex_);
+  stop_ = true;
+  work_.notify_all();
+  state_.wait(lock, [&] { return ended_well_ || silent_; });
+  if (!ended_well_) return false;
   lock.unlock();
   thread_.join();
-  std::rethrow_exception(start_error_);
-}
-
-MpiThread::~MpiThread() {
-  {
-    const std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  work_.notify_all();
-  if (thread_.joinable()) thread_.join();
-}
-
-void MpiThread::start_mpi() {
-  int initialized = 0;
-  int finalized = 0;
-  check(MPI_Finalized(&finalized), "MPI_Finalized");
-  if (finalized) throw ConfigError("MPI has been ended in this process; it cannot be started a second time");
-  check(MPI_Initialized(&initialized), "MPI_Initialized");
-  int provided = MPI_THREAD_SINGLE;
-  if (initialized) {
-    check(MPI_Query_thread(&provided), "MPI_Query_thread");
-    if (provided < MPI_THREAD_SERIALIZED) {
-      throw ConfigError(
-          "the program has started MPI without thread support: call MPI_Init_thread with "
-          "MPI_THREAD_SERIALIZED (or "
-          "MULTIPLE), or leave the start to this library");
-    }
-  } else {
-    // Ranks that share cores must not spin on each other's time; the user's own setting wins.
-    setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
-    check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
-    started_here_ = true;
-    if (provided < MPI_THREAD_SERIALIZED) {
-      throw ConfigError(
-          "this MPI does not offer MPI_THREAD_SERIALIZED; use one that does, or the backend tcp");
-    }
-  }
-  check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
-  check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
-  check(MPI_Comm_dup(MPI_COMM_WORLD, &control_), "MPI_Comm_dup");
-  check(MPI_Comm_set_errhandler(control_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  control_text_.resize(kAbortBytes);
-  check(MPI_Irecv(control_text_.data(), static_cast<int>(kAbortBytes), MPI_CHAR, MPI_ANY_SOURCE, kAbortTag,
-                  control_, &control_request_),
-        "MPI_Irecv");
-}
-
-void MpiThread::end_mpi() {
-  if (aborted_) {
-    if (started_here_) on_exit(abort_at_exit, reinterpret_cast<void*>(static_cast<std::intptr_t>(rank_)));
-    return;
-  }
-  MPI_Cancel(&control_request_);
-  MPI_Wait(&control_request_, MPI_STATUS_IGNORE);
-  MPI_Comm_free(&control_);
-  if (started_here_) MPI_Finalize();
+  return true;
 }
 
 void MpiThread::run() {
+  prctl(PR_SET_NAME, "acp-mpi");
+  prctl(PR_SET_TIMERSLACK, 1000UL);  // of 1 us, not 50: short sleeps are meant to be short
+  std::exception_ptr error;
   try {
-    start_mpi();
+    started_ = start_mpi();
+    control_.open(MPI_COMM_WORLD);
+    channels_.at(0)->comm = control_.comm();
   } catch (...) {
-    start_error_ = std::current_exception();
+    error = std::current_exception();
   }
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
+  if (silent_) return;  // it took too long, and nobody wants it any more
+  start_error_ = error;
   ready_ = true;
-  finished_.notify_all();
-  if (start_error_) return;
-
-  int idle = 0;
-  auto pause = 20us;
-  for (;;) {
-    if (!submitted_.empty()) {
-      begin_new(lock);
-      idle = 0;
-      pause = 20us;
-    }
-    if (abort_to_send_) {
-      abort_to_send_ = false;
-      const std::string text = text_of(aborted_);
-      lock.unlock();
-      send_abort(text);
-      lock.lock();
-    }
-    if (aborted_ && !active_.empty()) fail_all(aborted_);
-    if (active_.empty()) {
-      if (stop_ && submitted_.empty()) break;
-      work_.wait(lock, [&] { return !submitted_.empty() || stop_ || abort_to_send_; });
-      continue;
-    }
-    lock.unlock();
-    const bool progress = test_active();
-    test_control();
-    if (progress) {
-      idle = 0;
-      pause = 20us;
-      lock.lock();
-      continue;
-    }
-    ++idle;
-    if (idle < 20) {
-      lock.lock();
-    } else if (idle < 40) {
-      sched_yield();
-      lock.lock();
-    } else {
-      lock.lock();
-      work_.wait_for(lock, pause, [&] { return !submitted_.empty() || abort_to_send_; });
-      pause = std::min(pause * 2, std::chrono::microseconds(1000));
-    }
+  state_.notify_all();
+  if (error) return;
+  try {
+    serve(lock);
+    if (!failure_) say_farewell(lock);
+  } catch (...) {
+    if (!lock.owns_lock()) lock.lock();
+    fail_here(Failure::of(std::current_exception()));
   }
+  if (!failure_) {
+    ended_well_ = true;
+    state_.notify_all();
+    return;
+  }
+  fall_silent(lock);
+  work_.wait(lock, [&] { return exit_status_.has_value(); });
   lock.unlock();
-  end_mpi();
+  leave_together();
 }
 
-void MpiThread::begin_new(std::unique_lock<std::mutex>& lock) {
-  while (!submitted_.empty()) {
-    const std::shared_ptr<Operation> operation = std::move(submitted_.front());
-    submitted_.pop_front();
-    if (aborted_) {
-      operation->error = aborted_;
-      operation->done = true;
-      finished_.notify_all();
+void MpiThread::serve(Lock& lock) {
+  Pause pause;
+  while (!failure_) {
+    if (turn(lock)) {
+      pause.reset();
       continue;
     }
-    lock.unlock();
-    try {
-      operation->begin(*operation);
-      operation->statuses.resize(operation->requests.size());
-      operation->codes.assign(operation->requests.size(), MPI_SUCCESS);
-    } catch (...) {
-      operation->error = std::current_exception();
+    if (stop_ && submitted_.empty() && operations_under_way() == 0) return;
+    if (!overdue_.empty()) {
+      const auto operation = std::move(overdue_.front());
+      overdue_.pop_front();
+      look_for_missing(lock, operation);
     }
-    lock.lock();
-    if (operation->error || operation->requests.empty()) {
-      operation->done = true;
-      finished_.notify_all();
-    } else {
-      active_.push_back(operation);
-    }
+    look_at_left(lock);
+    if (!failure_) rest(lock, pause, requests_.under_way() > 0 ? 1000us : 50000us);
   }
 }
 
-bool MpiThread::test_active() {
-  bool progress = false;
-  for (const auto& operation : active_) {
-    int flag = 1;
-    for (std::size_t i = 0; i < operation->requests.size(); ++i) {
-      if (operation->requests[i] == MPI_REQUEST_NULL) continue;
-      int complete = 0;
-      const int code = MPI_Test(&operation->requests[i], &complete, &operation->statuses[i]);
-      if (code != MPI_SUCCESS) {
-        operation->codes[i] = code;
-        operation->requests[i] = MPI_REQUEST_NULL;
-      } else if (!complete) {
-        flag = 0;
-        break;
-      }
-    }
-    if (!flag) continue;
-    progress = true;
-    const std::lock_guard lock(mutex_);
+// Starts what is new and tests what is under way; true if there was anything to do. Gives the lock up
+// meanwhile.
+bool MpiThread::turn(Lock& lock) {
+  std::deque<std::shared_ptr<Operation>> fresh;
+  fresh.swap(submitted_);
+  lock.unlock();
+  for (const auto& operation : fresh) begin(operation);
+  const bool progress = requests_.test() || !fresh.empty();
+  lock.lock();
+  const auto now = ended_.empty() ? Clock::time_point() : Clock::now();
+  for (const auto& operation : ended_) {
+    Channel& channel = *operation->channel;
     operation->done = true;
-    finished_.notify_all();
+    --channel.unfinished;
+    channel.progress = now;
+    if (channel.awaited == operation.get() || channel.closed) channel.changed.notify_all();
   }
-  if (progress) std::erase_if(active_, [](const auto& operation) { return operation->done; });
+  ended_.clear();
+  if (found_) {
+    fail_here(*std::move(found_));
+    found_.reset();
+  }
   return progress;
 }
 
-void MpiThread::test_control() {
-  int arrived = 0;
-  MPI_Status status;
-  if (control_request_ == MPI_REQUEST_NULL) return;
-  if (MPI_Test(&control_request_, &arrived, &status) != MPI_SUCCESS || !arrived) return;
-  int length = 0;
-  MPI_Get_count(&status, MPI_CHAR, &length);
-  const std::string text(control_text_.data(), static_cast<std::size_t>(std::max(0, length)));
-  const std::lock_guard lock(mutex_);
-  if (!aborted_) {
-    aborted_ = std::make_exception_ptr(
-        PeerError(status.MPI_SOURCE, "rank " + std::to_string(status.MPI_SOURCE) + " failed: " + text));
+void MpiThread::rest(Lock& lock, Pause& pause, std::chrono::microseconds longest) {
+  ++pause.tests;
+  if (pause.tests <= Pause::at_once) return;
+  if (pause.tests <= Pause::yielding) {
+    lock.unlock();
+    sched_yield();
+    lock.lock();
+    return;
   }
+  const auto wanted = [&] { return !submitted_.empty() || !overdue_.empty() || stop_ || failure_; };
+  if (control_.size() == 1 && requests_.under_way() == 0) {
+    work_.wait(lock, wanted);  // nobody else can have anything to say
+  } else {
+    work_.wait_for(lock, std::min(pause.sleep, longest), wanted);
+  }
+  pause.sleep = std::min(2 * pause.sleep, longest);
+  pause.tests = Pause::yielding - Pause::after_sleep;
 }
 
-// With the lock held. Receives are cancelled, so that MPI does not write into memory that its owner frees
-// next.
-void MpiThread::fail_all(const std::exception_ptr& reason) {
-  for (const auto& operation : active_) {
-    give_up(*operation);
-    operation->error = reason;
-    operation->done = true;
-  }
-  active_.clear();
-  finished_.notify_all();
-}
-
-void MpiThread::give_up(Operation& operation) {
-  if (operation.peer < 0) return;  // a collective can be neither cancelled nor freed
-  for (MPI_Request& request : operation.requests) {
-    if (request == MPI_REQUEST_NULL) continue;
-    MPI_Cancel(&request);
-    MPI_Request_free(&request);
-  }
-}
-
-void MpiThread::send_abort(const std::string& text) {
-  const int length = static_cast<int>(std::min(text.size(), kAbortBytes));
-  std::vector<MPI_Request> requests;
-  for (int peer = 0; peer < size_; ++peer) {
-    if (peer == rank_) continue;
-    requests.emplace_back();
-    if (MPI_Isend(text.data(), length, MPI_CHAR, peer, kAbortTag, control_, &requests.back()) !=
-        MPI_SUCCESS) {
-      requests.pop_back();
+void MpiThread::begin(const std::shared_ptr<Operation>& operation) {
+  try {
+    switch (operation->kind) {
+      case Operation::Kind::send:
+      case Operation::Kind::receive:
+        return begin_message(operation);
+      case Operation::Kind::call:
+        check(operation->start(operation->channel->comm, nullptr), operation->call);
+        ended_.push_back(operation);
+        return;
+      case Operation::Kind::collective: {
+        MPI_Request request = MPI_REQUEST_NULL;
+        check(operation->start(operation->channel->comm, &request), operation->call);
+        operation->open_pieces = 1;
+        requests_.add(Requests::Kind::collective, request,
+                      [this, operation](const MPI_Status& status, int code) {
+                        piece_ended(operation, 0, status, code);
+                      });
+        return;
+      }
     }
+  } catch (...) {
+    if (!found_) found_ = Failure::of(std::current_exception());
   }
-  const auto deadline = std::chrono::steady_clock::now() + 1s;
-  int all = 0;
-  while (!all && std::chrono::steady_clock::now() < deadline) {
-    if (MPI_Testall(static_cast<int>(requests.size()), requests.data(), &all, MPI_STATUSES_IGNORE) !=
-        MPI_SUCCESS)
-      break;
-    if (!all) std::this_thread::sleep_for(1ms);
+}
+
+// A message is as many full pieces as fit and one that is shorter, if need be empty: so two ranks that mean
+// different lengths never take the end of one message for a part of the next.
+void MpiThread::begin_message(const std::shared_ptr<Operation>& operation) {
+  const bool sends = operation->kind == Operation::Kind::send;
+  const std::size_t full = operation->size / piece_bytes;
+  operation->open_pieces = full + 1;
+  for (std::size_t i = 0; i <= full; ++i) {
+    const std::size_t size = i < full ? piece_bytes : operation->size % piece_bytes;
+    std::byte* const data = operation->data + i * piece_bytes;
+    MPI_Request request = MPI_REQUEST_NULL;
+    const MPI_Comm comm = operation->channel->comm;
+    const int count = static_cast<int>(size);
+    check(sends ? MPI_Isend(data, count, MPI_BYTE, operation->peer, operation->tag, comm, &request)
+                : MPI_Irecv(data, count, MPI_BYTE, operation->peer, MPI_ANY_TAG, comm, &request),
+          operation->call);
+    requests_.add(sends ? Requests::Kind::send : Requests::Kind::receive, request,
+                  [this, operation, size](const MPI_Status& status, int code) {
+                    piece_ended(operation, size, status, code);
+                  });
   }
+}
+
+void MpiThread::piece_ended(const std::shared_ptr<Operation>& operation, std::size_t expected,
+                            const MPI_Status& status, int code) {
+  int kind = MPI_SUCCESS;
+  if (code != MPI_SUCCESS) MPI_Error_class(code, &kind);
+  if (operation->kind == Operation::Kind::receive && (kind == MPI_SUCCESS || kind == MPI_ERR_TRUNCATE)) {
+    int cancelled = 0;
+    MPI_Test_cancelled(&status, &cancelled);
+    if (cancelled) return;
+    int count = 0;
+    MPI_Get_count(&status, MPI_BYTE, &count);
+    if (kind != MPI_SUCCESS || static_cast<std::size_t>(count) != expected ||
+        status.MPI_TAG != operation->tag) {
+      const std::string peer = std::to_string(operation->peer);
+      if (!found_) {
+        found_ = Failure{Failure::Kind::peer, operation->peer,
+                         "the ranks do different things: rank " + peer + " sent " + std::to_string(count) +
+                             " bytes (tag " + std::to_string(status.MPI_TAG) + ") where rank " +
+                             std::to_string(rank()) + " expected " + std::to_string(expected) +
+                             " bytes (tag " + std::to_string(operation->tag) + ")"};
+      }
+      return;
+    }
+  } else if (code != MPI_SUCCESS) {
+    const std::string with = operation->peer < 0 ? "" : " with rank " + std::to_string(operation->peer);
+    if (!found_) {
+      found_ = Failure{operation->peer < 0 ? Failure::Kind::communication : Failure::Kind::peer,
+                       operation->peer, operation->call + with + " failed: " + error_text(code)};
+    }
+    return;
+  }
+  if (--operation->open_pieces == 0) ended_.push_back(operation);
+}
+
+std::size_t MpiThread::operations_under_way() const {
+  return requests_.count(Requests::Kind::send) + requests_.count(Requests::Kind::receive) +
+         requests_.count(Requests::Kind::collective);
 }
 
 void MpiThread::submit(const std::shared_ptr<Operation>& operation) {
-  {
-    const std::lock_guard lock(mutex_);
-    submitted_.push_back(operation);
-  }
+  const Lock lock(mutex_);
+  Channel& channel = *operation->channel;
+  if (failure_) return;  // wait() says so
+  if (operation->kind == Operation::Kind::collective) operation->number = channel.collectives++;
+  ++channel.unfinished;
+  submitted_.push_back(operation);
   work_.notify_all();
 }
 
 void MpiThread::wait(const std::shared_ptr<Operation>& operation) {
   const auto timeout = wait_timeout();
-  std::unique_lock lock(mutex_);
-  if (!finished_.wait_for(lock, timeout, [&] { return operation->done; })) {
-    const std::string who = operation->peer >= 0 ? "rank " + std::to_string(operation->peer) : "another rank";
-    const auto error = std::make_exception_ptr(PeerError(
-        operation->peer, who + " did not take part within " + std::to_string(timeout.count() / 1000.0) +
-                             " s (ACP_TIMEOUT): it is missing, stuck, or runs another program"));
-    if (!aborted_) {
-      aborted_ = error;
-      abort_to_send_ = true;
+  Channel& channel = *operation->channel;
+  Lock lock(mutex_);
+  channel.awaited = operation.get();
+  channel.progress = Clock::now();
+  bool reported = false;
+  while (!operation->done && !silent_) {
+    if (failure_ || reported) {
+      channel.changed.wait(lock);  // the MPI thread ends this one way or the other
+      continue;
     }
+    const auto deadline = channel.progress + timeout;
+    if (Clock::now() < deadline) {
+      channel.changed.wait_until(lock, deadline);
+      continue;
+    }
+    overdue_.push_back(operation);
+    reported = true;
     work_.notify_all();
-    finished_.wait(lock, [&] { return operation->done; });  // the MPI thread lets go of the memory first
-    std::rethrow_exception(error);
   }
-  if (operation->error) std::rethrow_exception(operation->error);
+  channel.awaited = nullptr;
+  if (!operation->done) failure_->raise();
 }
 
-void MpiThread::call(const std::function<void()>& body) {
+std::shared_ptr<Channel> MpiThread::open(const std::shared_ptr<Channel>& parent) {
   auto operation = std::make_shared<Operation>();
-  operation->begin = [&](Operation&) { body(); };
+  std::shared_ptr<Channel> child;
+  {
+    const Lock lock(mutex_);
+    operation->channel = parent ? parent : channels_.at(0);
+    child = std::make_shared<Channel>(child_id(operation->channel->id, operation->channel->children++));
+  }
+  operation->kind = Operation::Kind::collective;
+  operation->call = "MPI_Comm_idup";
+  operation->start = [child](MPI_Comm comm, MPI_Request* request) {
+    return MPI_Comm_idup(comm, &child->comm, request);
+  };
   submit(operation);
   wait(operation);
+  const Lock lock(mutex_);
+  channels_.emplace(child->id, child);
+  return child;
 }
 
-void MpiThread::abort(std::exception_ptr reason) noexcept {
-  {
-    const std::lock_guard lock(mutex_);
-    if (aborted_) return;
-    aborted_ = std::move(reason);
-    abort_to_send_ = true;
+void MpiThread::close(const std::shared_ptr<Channel>& channel) noexcept {
+  auto operation = std::make_shared<Operation>();
+  operation->channel = channel;
+  operation->call = "MPI_Comm_free";
+  operation->start = [channel](MPI_Comm, MPI_Request*) { return MPI_Comm_free(&channel->comm); };
+  Lock lock(mutex_);
+  channel->closed = true;
+  const bool unused =
+      channel->changed.wait_for(lock, 1s, [&] { return channel->unfinished == 0 || failure_; });
+  if (!unused) {
+    fail_here({Failure::Kind::communication, -1,
+               "rank " + std::to_string(rank()) + " closed a channel with messages under way"});
+    work_.notify_all();
   }
-  work_.notify_all();
-}
-
-bool MpiThread::aborted() const {
-  const std::lock_guard lock(mutex_);
-  return aborted_ != nullptr;
+  lock.unlock();
+  submit(operation);
+  lock.lock();
+  channel->changed.wait(lock, [&] { return operation->done || silent_; });
 }
 
 }  // namespace acp::mpi
