@@ -27,6 +27,17 @@ Bucket empty_bucket() {
   return bucket;
 }
 
+// With names and keys spelt as the registry has them.
+MethodSpec canonical(const MethodSpec& spec, const MethodInfo& method) {
+  MethodSpec result{.name = method.name, .values = {}};
+  for (const auto& [given, value] : spec.values) {
+    for (const auto& key : method.keys) {
+      if (same_name(key.name, given)) result.values[key.name] = value;
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 std::int64_t numel(std::span<const std::int64_t> shape) {
@@ -56,9 +67,10 @@ const MethodInfo& find_method(std::string_view name) {
 
 CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions options)
     : parts_(parse_spec(spec)), options_(std::move(options)) {
-  for (const auto& part : parts_) {
+  for (auto& part : parts_) {
     const auto& method = find_method(part.name);
     const Values check_keys(part, method.keys);
+    part = canonical(part, method);
     text_ += (text_.empty() ? "" : "+") + part.to_string();
   }
   if (parts_.size() > 1) {

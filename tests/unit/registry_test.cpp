@@ -41,6 +41,7 @@ TEST_CASE("the factory checks keys, memory and combinations at once", "[unit]") 
   const CompressorFactory factory("none", {});
   CHECK(factory.spec() == "none");
   CHECK(factory.memory() == "none");
+  CHECK(CompressorFactory("powersgd: rank=2, min-rate=3", {}).spec() == "powersgd:min_rate=3,rank=2");
   CHECK(factory.wire_bytes(std::vector<std::int64_t>{3, 5}, 4) == 60);
   CHECK(factory.wire_bytes(std::vector<std::int64_t>{}, 8) == 8);
 
