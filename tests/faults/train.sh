@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # acp-train from outside: exit codes, messages, JSON, signals, resume; alone, under mpirun and over tcp.
-# Usage: tests/faults/train.sh [BUILD]   (default: build). The last line is "N passed, N failed, N skipped".
+# Usage: tests/faults/train.sh [BUILD]   (default: $BUILD, else build). The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
+build=${1:-${BUILD:-build}}
 train=$build/benchmarks/acp-train
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
