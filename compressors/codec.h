@@ -1,0 +1,90 @@
+// The two kinds of parts that coded compressors are made of: what selects elements (Sparsifier), and what writes
+// values with few bits (Quantiser). Everything else (error memory, granularity, exchange, wire format) is
+// shared: codec_compressor.cpp puts a sparsifier, a quantiser, or one of each into a Compressor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "compressors/compressor.h"
+#include "compressors/philox.h"
+
+namespace acp {
+
+// The values that are coded together: one parameter, a bucket or the whole model (granularity), always
+// contiguous float32. `name` is the same on all ranks and keys random numbers and state.
+struct Block {
+  std::string_view name;
+  std::vector<std::int64_t> shape;  // of the parameter; {n} for several together
+  const StepContext* step = nullptr;
+
+  // Random numbers of this block and step: the same on all ranks, or this rank's own.
+  Philox shared(Purpose purpose) const { return {step->seed, name, step->step, purpose}; }
+  Philox own(Purpose purpose) const {
+    return {step->seed, name, step->step, purpose, static_cast<std::uint32_t>(step->rank) + 1};
+  }
+};
+
+// Elements chosen for sending, in ascending order of index, each once.
+struct Selection {
+  std::vector<std::uint32_t> indices;
+  std::vector<float> values;  // what is sent for them; most methods: y at the index
+
+  void clear() {
+    indices.clear();
+    values.clear();
+  }
+};
+
+// Chooses what a rank sends. One instance per block, so state of one tensor is plain members.
+class Sparsifier {
+ public:
+  virtual ~Sparsifier() = default;
+
+  // `y` is the gradient with the error memory added, `gradient` the gradient alone (AdaComp's rule uses both).
+  // All values are finite. `chosen` is empty. Nothing chosen is legal.
+  virtual void select(std::span<const float> y, std::span<const float> gradient, const Block& block,
+                      Selection& chosen) = 0;
+
+  // The choice is a function of what all ranks share (random-k): indices do not travel, values are all-reduced.
+  virtual bool shared_choice() const { return false; }
+
+  // Policies: the kept fraction; ConfigError where the method has none.
+  virtual void set_ratio(double ratio);
+
+  // What select() keeps between steps besides the error memory (variance), by kind.
+  virtual void save(std::map<std::string, at::Tensor>&) const {}
+  virtual void load(const std::map<std::string, at::Tensor>&) {}
+};
+
+// How the decoded values of the ranks become one.
+enum class Combine : std::uint8_t { mean, sum, majority };
+
+// Writes values with few bits. One instance per block.
+class Quantiser {
+ public:
+  virtual ~Quantiser() = default;
+
+  // Length of the code of n values: a function of n and the settings alone; 0 for n = 0.
+  virtual std::size_t bytes(std::int64_t n) const = 0;
+
+  // Writes code.size() == bytes(x.size()) bytes. All values are finite. Padding bits are 0. Repeatable: the same
+  // block, step, rank and values give the same bytes.
+  virtual void encode(std::span<const float> x, const Block& block, std::span<std::byte> code) = 0;
+
+  // The values that the code stands for. DataError if it cannot be a code of out.size() values.
+  virtual void decode(std::span<const std::byte> code, std::span<float> out) const = 0;
+
+  virtual Combine combine() const { return Combine::mean; }
+
+  // Policies: bits per value; ConfigError where the method has none.
+  virtual void set_bits(double bits);
+
+  virtual void save(std::map<std::string, at::Tensor>&) const {}
+  virtual void load(const std::map<std::string, at::Tensor>&) {}
+};
+
+}  // namespace acp
