@@ -115,7 +115,7 @@ if [ -n "$sanitize" ]; then
   if [ "$sanitize" = address ]; then build=build-asan kind=address,undefined; else build=build-tsan kind=thread; fi
   say "building into $build"
   BUILD=$build scripts/build.sh -Db_sanitize=$kind -Db_lundef=false -Dprograms=false -Dbuildtype=debugoptimized \
-    -Doptimization=1 -Dwerror="${WERROR:-false}" -- tests/core-tests || no_build
+    -Doptimization=1 -Dwerror="${WERROR:-false}" -- || no_build
   # libtorch is not instrumented: what its own threads do is outside, what we call from it is not.
   export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp exitcode=66" # TSan goes on after a report, and fails at the end
   # libtorch and Open MPI leave memory behind when a process ends.
@@ -123,6 +123,9 @@ if [ -n "$sanitize" ]; then
   cases "unit ($sanitize)" 600 "$build/tests/core-tests" "[unit]~[.]"
   cases "ranks ($sanitize)" 900 "$build/tests/core-tests" "[ranks]~[.]"
   cases "tcp ($sanitize)" 900 "$build/tests/core-tests" "[tcp]~[.]"
+  if [ "$sanitize" = thread ] && [ -z "$pattern" ]; then
+    run "planted races are reported" 300 env BUILD="$build" tests/sanitizers/planted.sh
+  fi
   end
 fi
 
@@ -143,6 +146,7 @@ for n in 2 3 4; do
   cases_on_ranks "api over tcp, $n ranks" 600 "$api" "[api-mpi]" scripts/run_tcp.sh $n
 done
 for script in tests/*/*.sh; do
+  case "$script" in tests/sanitizers/*) continue ;; esac
   case "$script" in *"$pattern"*) run "$script" 900 env BUILD="$(realpath "$build")" bash "$script" ;; esac
 done
 end

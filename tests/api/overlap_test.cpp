@@ -11,6 +11,7 @@
 #include "acp/distributed_optimizer.h"
 #include "tests/api/toy.h"
 #include "tests/catch.h"
+#include "tests/support/process_context.h"
 
 using namespace acp;
 using namespace acp::test;
@@ -163,4 +164,16 @@ void interleaved_training(Context& context) {
 TEST_CASE("the user's collectives and a second optimizer never mix with the first", "[api][overlap]") {
   const int ranks = GENERATE(2, 3);
   run_local(ranks, [](Context& context) { interleaved_training(context); });
+}
+
+// Under mpirun, or a launcher that sets RANK and WORLD_SIZE.
+TEST_CASE("the user's collectives and a second optimizer never mix with the first: processes",
+          "[api-mpi][overlap]") {
+  Context& context = acp::test::process_context();
+  try {
+    interleaved_training(context);
+  } catch (...) {
+    context.abort(std::current_exception());  // else the others would wait for their deadline
+    throw;
+  }
 }

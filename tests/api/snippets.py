@@ -17,6 +17,7 @@ PREAMBLE = """// Made from {page} by tests/api/snippets.py.
 #include <acp/acp.h>
 #include <torch/torch.h>
 {includes}
+#pragma GCC diagnostic ignored "-Wunused-but-set-variable"
 #pragma GCC diagnostic ignored "-Wunused-variable"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 

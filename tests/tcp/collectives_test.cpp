@@ -10,14 +10,15 @@ using namespace acp::tcp;
 
 namespace {
 
-void on_channels(int n, int streams, const std::function<void(Communicator&)>& body) {
+void on_channels(int n, int streams, const std::function<void(Communicator&)>& body,
+                 const Tuning& tuning = {}) {
   const int port = free_port();
   std::vector<std::function<void()>> bodies;
   for (int r = 0; r < n; ++r) {
     bodies.emplace_back([&, r] {
       Endpoint endpoint = local_endpoint(r, n, port);
       endpoint.streams = streams;
-      WireCommunicator communicator(connect(endpoint));
+      WireCommunicator communicator(connect(endpoint), tuning);
       try {
         body(communicator);
       } catch (...) {
@@ -41,7 +42,6 @@ TEST_CASE("tcp: independent channels", "[tcp]") {
 }
 
 TEST_CASE("tcp: very short segments", "[tcp]") {
-  set_segment_bytes(64);
-  on_channels(3, 2, test::run_short_suite);
-  set_segment_bytes(512 * 1024);
+  const std::uint64_t seed = 3;
+  on_channels(3, 2, [&](Communicator& c) { test::run_random_suite(c, seed, 120); }, {256, 512});
 }
