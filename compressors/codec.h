@@ -1,6 +1,6 @@
-// The two kinds of parts that coded compressors are made of: what selects elements (Sparsifier), and what writes
-// values with few bits (Quantiser). Everything else (error memory, granularity, exchange, wire format) is
-// shared: codec_compressor.cpp puts a sparsifier, a quantiser, or one of each into a Compressor.
+// The two kinds of parts that coded compressors are made of: what selects elements (Sparsifier), and what
+// writes values with few bits (Quantiser). Everything else (error memory, granularity, exchange, wire format)
+// is shared: codec_compressor.cpp puts a sparsifier, a quantiser, or one of each into a Compressor.
 #pragma once
 
 #include <cstddef>
@@ -44,16 +44,25 @@ class Sparsifier {
  public:
   virtual ~Sparsifier() = default;
 
-  // `y` is the gradient with the error memory added, `gradient` the gradient alone (AdaComp's rule uses both).
-  // All values are finite. `chosen` is empty. Nothing chosen is legal.
+  // `y` is the gradient with the error memory added, `gradient` the gradient alone (AdaComp's rule uses
+  // both). All values are finite. `chosen` is empty. Nothing chosen is legal.
   virtual void select(std::span<const float> y, std::span<const float> gradient, const Block& block,
                       Selection& chosen) = 0;
 
-  // The choice is a function of what all ranks share (random-k): indices do not travel, values are all-reduced.
+  // The choice is a function of what all ranks share (random-k): indices do not travel, values are
+  // all-reduced.
   virtual bool shared_choice() const { return false; }
+
+  // Every value that select() gives is a power of two with its sign, at most 2^7 below the largest: 4 bits
+  // each on the wire.
+  virtual bool powers_of_two() const { return false; }
 
   // Policies: the kept fraction; ConfigError where the method has none.
   virtual void set_ratio(double ratio);
+
+  // The coming step's mean of squared per-sample gradients (variance); ConfigError where the method has no
+  // use.
+  virtual void set_second_moments(std::span<const float> squares);
 
   // What select() keeps between steps besides the error memory (variance), by kind.
   virtual void save(std::map<std::string, at::Tensor>&) const {}
@@ -71,8 +80,8 @@ class Quantiser {
   // Length of the code of n values: a function of n and the settings alone; 0 for n = 0.
   virtual std::size_t bytes(std::int64_t n) const = 0;
 
-  // Writes code.size() == bytes(x.size()) bytes. All values are finite. Padding bits are 0. Repeatable: the same
-  // block, step, rank and values give the same bytes.
+  // Writes code.size() == bytes(x.size()) bytes. All values are finite. Padding bits are 0. Repeatable: the
+  // same block, step, rank and values give the same bytes.
   virtual void encode(std::span<const float> x, const Block& block, std::span<std::byte> code) = 0;
 
   // The values that the code stands for. DataError if it cannot be a code of out.size() values.

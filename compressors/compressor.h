@@ -53,6 +53,10 @@ class Compressor {
   // Settings per slice, between steps. Methods without a knob throw ConfigError.
   virtual void set_levels(std::span<const Level> levels);
 
+  // For methods that weigh a gradient against its variance, before each step and for each parameter: the mean
+  // over this rank's samples of the squared per-sample gradients. Others throw ConfigError.
+  virtual void set_second_moments(const std::string& parameter, const at::Tensor& squares);
+
  protected:
   // What exchange() awaits: `co_await all_reduce(x)`. The arguments are those of Collective's functions.
   static Collective all_reduce(at::Tensor x, ReduceOp op = ReduceOp::sum) {

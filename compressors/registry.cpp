@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "comm/error.h"
+#include "compressors/coded_method.h"
 #include "compressors/names.h"
 
 namespace acp {
@@ -66,34 +67,62 @@ const MethodInfo& find_method(std::string_view name) {
 }
 
 CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions options)
-    : parts_(parse_spec(spec)), options_(std::move(options)) {
-  for (auto& part : parts_) {
+    : options_(std::move(options)) {
+  auto parts = parse_spec(spec);
+  for (auto& part : parts) {
     const auto& method = find_method(part.name);
     const Values check_keys(part, method.keys);
     part = canonical(part, method);
     text_ += (text_.empty() ? "" : "+") + part.to_string();
   }
-  if (parts_.size() > 1) {
-    throw ConfigError("compressor " + in_quotes(text_) + ": nothing combines " + in_quotes(parts_[0].name) +
-                      " with " + in_quotes(parts_[1].name) + "; take one of them alone");
+  const auto& method = find_method(parts[0].name);
+  std::vector<std::string> memories;
+  std::string granularity;
+  if (parts.size() == 1) {
+    const Values values(parts[0], method.keys);
+    memories = method.memories;
+    granularity = method.granularity;
+    knob_ = method.knob;
+    make_ = [&method, values](const Bucket& bucket, const CompressorOptions& given) {
+      return method.make(bucket, values, given);
+    };
+    wire_bytes_ = [&method, values](std::span<const std::int64_t> shape, std::int64_t element_size) {
+      return method.wire_bytes(shape, element_size, values);
+    };
+  } else {
+    auto hybrid = parts.size() == 2 ? find_hybrid(parts[0], parts[1]) : std::nullopt;
+    if (!hybrid) {
+      throw ConfigError("compressor " + in_quotes(text_) + ": nothing combines " + in_quotes(parts[0].name) +
+                        " with " + in_quotes(parts[1].name) +
+                        "; a sparsifier and a quantiser can be combined, " +
+                        "in this order, and any one method can be taken alone");
+    }
+    memories = std::move(hybrid->memories);
+    granularity = std::move(hybrid->granularity);
+    knob_ = hybrid->knob;
+    make_ = std::move(hybrid->make);
+    wire_bytes_ = [bytes = std::move(hybrid->wire_bytes)](std::span<const std::int64_t> shape, std::int64_t) {
+      return bytes(shape);
+    };
   }
-  const auto& method = find_method(parts_[0].name);
-  memory_ = options_.memory.empty() ? method.memories.front() : fold(options_.memory);
-  if (std::ranges::find(method.memories, memory_) == method.memories.end()) {
-    throw ConfigError(method.name + ": " + unknown_name("memory", memory_, method.memories));
+  options_.memory = options_.memory.empty() ? memories.front() : fold(options_.memory);
+  if (std::ranges::find(memories, options_.memory) == memories.end()) {
+    throw ConfigError(text_ + ": " + unknown_name("memory", options_.memory, memories));
   }
-  options_.memory = memory_;
+  if (options_.granularity.empty()) options_.granularity = granularity;
+  const std::vector<std::string> granularities{"layer", "bucket", "model"};
+  if (std::ranges::find(granularities, options_.granularity) == granularities.end()) {
+    throw ConfigError(unknown_name("granularity", options_.granularity, granularities));
+  }
   make(empty_bucket());
 }
 
 std::unique_ptr<Compressor> CompressorFactory::make(const Bucket& bucket) const {
-  const auto& method = find_method(parts_[0].name);
-  return method.make(bucket, Values(parts_[0], method.keys), options_);
+  return make_(bucket, options_);
 }
 
 double CompressorFactory::wire_bytes(std::span<const std::int64_t> shape, std::int64_t element_size) const {
-  const auto& method = find_method(parts_[0].name);
-  return method.wire_bytes(shape, element_size, Values(parts_[0], method.keys));
+  return wire_bytes_(shape, element_size);
 }
 
 }  // namespace acp

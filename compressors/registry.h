@@ -20,6 +20,9 @@ enum class Knob : std::uint8_t { none, rank, ratio, bits };
 struct CompressorOptions {
   std::string memory;  // empty = the method's own default
   std::uint64_t seed = 0;
+  // What sparsifiers and quantisers code together: "layer" (each parameter), "bucket", "model" (the planner
+  // makes one bucket); empty = the method's own default. Other methods ignore it.
+  std::string granularity{};
 };
 
 // Known before any instance exists: what the parser, the planner, the documentation and the policies need.
@@ -31,6 +34,7 @@ struct MethodInfo {
   Knob knob = Knob::none;
   bool all_reducible = false;
   std::vector<std::string> memories{"none"};  // allowed ones, the default first
+  std::string granularity = "layer";          // the default
 
   // Mean bytes per step that one rank contributes for a tensor of this shape and element size.
   std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size, const Values&)>
@@ -64,14 +68,18 @@ class CompressorFactory {
 
   std::unique_ptr<Compressor> make(const Bucket& bucket) const;
   double wire_bytes(std::span<const std::int64_t> shape, std::int64_t element_size) const;
-  const std::string& spec() const { return text_; }      // normalised
-  const std::string& memory() const { return memory_; }  // the one in force
+  const std::string& spec() const { return text_; }              // normalised
+  const std::string& memory() const { return options_.memory; }  // the one in force
+  // The one in force; "model" asks the planner for one bucket (plan.h: whole_model).
+  const std::string& granularity() const { return options_.granularity; }
+  Knob knob() const { return knob_; }
 
  private:
   std::string text_;
-  std::string memory_;
-  std::vector<MethodSpec> parts_;
   CompressorOptions options_;
+  Knob knob_ = Knob::none;
+  std::function<std::unique_ptr<Compressor>(const Bucket&, const CompressorOptions&)> make_;
+  std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size)> wire_bytes_;
 };
 
 }  // namespace acp

@@ -21,7 +21,7 @@ Plan make_plan(std::span<const ParameterInfo> parameters, std::span<const int> o
     dense += static_cast<double>(p.numel()) * static_cast<double>(at::elementSize(p.dtype));
   }
   const double scale = dense > 0 ? wire / dense : 1.0;
-  const double threshold = fusion_mb * 1024 * 1024 * scale;
+  const double threshold = fusion_mb == whole_model ? whole_model : fusion_mb * 1024 * 1024 * scale;
 
   struct Open {
     at::ScalarType dtype;

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,11 +28,16 @@ struct ParameterInfo {
 // which their last gradient is expected.
 using Plan = std::vector<std::vector<int>>;
 
+inline constexpr double whole_model = std::numeric_limits<double>::infinity();
+
 // Greedy fusion in the order `order` (indices of parameters as their gradients become ready): a parameter
 // joins the open bucket of its dtype and device while the bucket's wire bytes stay within the threshold, else
 // opens a new one (powersgd-acpsgd specification, 2.3). `fusion_mb` is in 2^20 bytes of gradient and is
 // scaled by wire / gradient bytes, so that a compressed model has about as many buckets as the plain one. 0 =
 // one parameter each. Parameters without elements take no part.
+//
+// whole_model: one bucket of each dtype and device, for compressors that choose over the whole gradient
+// (CompressorFactory::granularity() == "model").
 Plan make_plan(std::span<const ParameterInfo> parameters, std::span<const int> order, double fusion_mb);
 
 // The buckets of a plan, their storage allocated and zero.

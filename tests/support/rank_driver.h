@@ -65,10 +65,11 @@ auto each_rank(int n, const Body& body) {
 class RankDriver {
  public:
   RankDriver(const std::string& spec, const Shapes& shapes, Communicator& communicator,
-             const std::string& memory = "", at::ScalarType type = at::kFloat)
+             const std::string& memory = "", at::ScalarType type = at::kFloat,
+             const std::string& granularity = "")
       : communicator_(communicator),
         bucket_(make_bucket(shapes, type)),
-        compressor_(CompressorFactory(spec, {memory, seed}).make(bucket_)) {}
+        compressor_(CompressorFactory(spec, {memory, seed, granularity}).make(bucket_)) {}
 
   // One step. Parameters that `gradients` lacks have none: their slots are zeroed, as the reducer does it.
   // `prepare` is what the engine calls before the backward pass.
@@ -84,7 +85,7 @@ class RankDriver {
     auto exchange = compressor_->exchange(bucket_, context);
     message_bytes.clear();
     while (auto op = exchange.advance()) {
-      message_bytes.push_back(static_cast<std::int64_t>(op->in.nbytes()));
+      message_bytes.push_back(op->in.defined() ? static_cast<std::int64_t>(op->in.nbytes()) : 0);
       perform(communicator_, *std::move(op));
     }
     Gradients averages;

@@ -1,0 +1,129 @@
+// A sparsifier, a quantiser, or one of each as a Compressor: what all exchanges of coded values share. The
+// exchanges are gather_codec.cpp, reduce_codec.cpp, tree_codec.cpp and scatter_codec.cpp.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compressors/codec.h"
+#include "compressors/coded_method.h"
+#include "compressors/memory.h"
+#include "compressors/sparse_wire.h"
+
+namespace acp {
+
+struct CodecSettings {
+  std::string method;                                       // for messages
+  std::function<std::unique_ptr<Sparsifier>()> sparsifier;  // empty: everything is sent
+  std::function<std::unique_ptr<Quantiser>(std::span<const std::int64_t> shape)>
+      quantiser;                                                   // empty: as it is
+  std::function<bool(std::span<const std::int64_t> shape)> plain;  // blocks averaged whole; empty: none
+  MemoryKind memory = MemoryKind::none;
+  Feedback feedback;
+  double momentum = 0;  // of the dgc memory
+  std::string exchange = "gather";
+  bool by_layer = true;     // else the whole bucket is one block
+  bool ratio_knob = false;  // policies set the ratio (else the bits)
+  bool skip = false;  // steps with values that are not finite are left out, on all ranks; else DataError
+  IndexForm indices = IndexForm::automatic;
+  ValueForm values = ValueForm::fp32;
+};
+
+std::unique_ptr<Compressor> make_codec(const Bucket& bucket, CodecSettings settings);
+
+// Blocks, memory, result and state. Sums over ranks are formed in rank order in float32, so all ranks end
+// with the same bits. A rank without a parameter's gradient sends nothing for it and keeps its memory of it.
+class CodecCompressor : public Compressor {
+ public:
+  State state() const final;
+  void load_state(const State&) final;
+  // Ratios of the sparsifier, or bits of the quantiser; empty = plain.
+  void set_levels(std::span<const Level> levels) final;
+  void set_second_moments(const std::string& parameter, const at::Tensor& squares) final;
+
+ protected:
+  CodecCompressor(const Bucket& bucket, CodecSettings settings);
+
+  using Flags = std::vector<std::uint8_t>;  // per slice: has a gradient
+
+  // What is coded together.
+  struct Part {
+    std::string name;
+    std::vector<std::int64_t> shape;
+    std::int64_t offset = 0, count = 0;
+    std::size_t first = 0, slices = 0;
+    bool plain = false;
+    std::unique_ptr<Sparsifier> sparsifier;
+    std::unique_ptr<Quantiser> quantiser;
+    Selection chosen;                    // of this step
+    std::vector<std::uint32_t> touched;  // by any rank in this step, where votes are counted
+
+    Block block(const StepContext& step) const { return {name, shape, &step}; }
+  };
+
+  // First of a step. With nonfinite=skip a message says whether some rank refuses its gradients:
+  //   if (skips()) { co_await all_reduce(verdict(), ReduceOp::max); if (refused(bucket)) co_return; }
+  void begin(const Bucket& bucket, const StepContext& step);
+  bool skips() const { return settings_.skip; }
+  const at::Tensor& verdict() const { return verdict_; }
+  bool refused(Bucket& bucket) const;
+  // Then the memory takes the gradients in, and, once all that is sent is encoded, the result begins at zero
+  // (it may lie where the gradients were).
+  void take(const Bucket& bucket) { memory_.take(bucket); }
+  void clear_result(Bucket& bucket);
+
+  bool any(const Part& part, const Flags& used) const;
+  bool all(const Part& part, const Flags& used) const;
+  std::span<float> values(const Part& part);  // y of the block
+  // Fills part.chosen by the sparsifier.
+  void choose(Part& part, const StepContext& step);
+
+  // Adds one rank's decoded values to the result, for parameters that this rank has a gradient of.
+  void add(Part& part, std::span<const std::uint32_t> indices, std::span<const float> decoded,
+           const Flags& used);
+  void add(const Part& part, std::int64_t from, std::span<const float> decoded, const Flags& used);
+  // Means, votes, what is to become of the sums.
+  void combine(int ranks);
+
+  // Plain blocks: a message of their own, packed before the result begins; no elements where there are none.
+  at::Tensor pack_plain(const Bucket& bucket);
+  void unpack_plain(const at::Tensor& sums, const Bucket& bucket);
+  // Last of a step: the result becomes the bucket's gradients.
+  void finish(Bucket& bucket);
+
+  // Bits of `used` as bytes, and back; DataError if they are of another number of slices.
+  std::size_t flag_bytes() const { return (slices_.size() + 7) / 8; }
+  void write_flags(const Flags& used, Bytes& out) const;
+  Flags read_flags(Reader& in) const;
+  static Flags merge(const std::vector<Flags>& ranks);
+
+  // Called when blocks became plain or cease to be.
+  virtual void laid_out() {}
+
+  CodecSettings settings_;
+  std::vector<Slice> slices_;
+  std::vector<Part> parts_;
+  ErrorMemory memory_;
+  std::span<float> result_;  // of the whole bucket
+  Combine combine_ = Combine::mean;
+
+ private:
+  at::Tensor converted_;  // the result, where gradients have another type
+  at::Tensor verdict_;
+};
+
+// The exchanges by name.
+std::unique_ptr<Compressor> make_gather_codec(const Bucket& bucket, CodecSettings settings);
+std::unique_ptr<Compressor> make_reduce_codec(const Bucket& bucket, CodecSettings settings);
+std::unique_ptr<Compressor> make_tree_codec(const Bucket& bucket, CodecSettings settings);
+std::unique_ptr<Compressor> make_scatter_codec(const Bucket& bucket, CodecSettings settings);
+
+// For messages and buffers: bytes as a tensor without a copy, alive as long as `bytes`.
+at::Tensor as_tensor(Bytes& bytes);
+std::span<std::byte> as_bytes(const at::Tensor& tensor);
+
+}  // namespace acp

@@ -1,0 +1,178 @@
+// Exact top-k in about one pass over memory: a threshold just below the k-th magnitude is read off a sample,
+// one pass collects what reaches it, and the exact choice is made among those few.
+#include "compressors/kernels/select.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "compressors/kernels/compress.h"
+
+namespace acp::kernels {
+namespace {
+
+// Below this many elements sorting them all is as fast as looking for a threshold.
+constexpr std::size_t small = 4096;
+constexpr std::size_t sample_size = 16384;
+
+// The exact k-th largest magnitude by counting digits, from the highest: three passes whatever the values
+// are.
+std::uint32_t kth_by_digits(std::span<const float> x, std::size_t k) {
+  std::uint32_t prefix = 0, known = 0;  // the digits found so far, and which bits they fill
+  for (const auto& [shift, bits] : {std::pair{20U, 11U}, {10U, 10U}, {0U, 10U}}) {
+    std::array<std::size_t, 2048> histogram{};
+    const std::uint32_t mask = (1U << bits) - 1;
+    for (const float value : x) {
+      const auto m = magnitude(value);
+      if ((m & known) == prefix) ++histogram[(m >> shift) & mask];
+    }
+    std::uint32_t digit = mask;
+    while (histogram[digit] < k) k -= histogram[digit--];
+    prefix |= digit << shift;
+    known |= mask << shift;
+  }
+  return prefix;
+}
+
+// A magnitude that k elements or somewhat more very probably reach.
+std::uint32_t guess(std::span<const float> x, std::size_t k) {
+  std::array<std::uint32_t, sample_size> sample;
+  const double step = static_cast<double>(x.size()) / sample_size;
+  for (std::size_t i = 0; i < sample_size; ++i) {
+    // Places of a low-discrepancy sequence inside equal stretches: no period of the data can fool it.
+    const double inside = static_cast<double>((i * 0x9E3779B9U) & 0xffffffffU) * 0x1p-32;
+    const auto at = static_cast<std::size_t>((static_cast<double>(i) + inside) * step);
+    sample[i] = magnitude(x[std::min(at, x.size() - 1)]);
+  }
+  const double expected = static_cast<double>(k) / step;
+  const auto rank = static_cast<std::size_t>(std::ceil(expected + 4 * std::sqrt(expected) + 2));
+  if (rank >= sample_size) return 0;
+  return kth_largest(sample, rank);
+}
+
+// Leaves of `indices` (from `first`) those of the k largest, the rest goes.
+void cut_to(std::span<const float> x, std::size_t k, std::size_t first, std::vector<std::uint32_t>& indices) {
+  const std::size_t count = indices.size() - first;
+  if (count == k) return;
+  std::vector<std::uint32_t> magnitudes(count);
+  for (std::size_t i = 0; i < count; ++i) magnitudes[i] = magnitude(x[indices[first + i]]);
+  const auto limit = kth_largest(magnitudes, k);
+  std::size_t above = 0;
+  for (const auto m : std::span(magnitudes).first(k)) above += m > limit;
+  std::size_t equal = k - above;  // how many of those at the limit may stay: the first
+  std::size_t to = first;
+  for (std::size_t i = first; i < indices.size(); ++i) {
+    const auto m = magnitude(x[indices[i]]);
+    const bool stays = m > limit || (m == limit && equal > 0);
+    if (m == limit && equal > 0) --equal;
+    indices[to] = indices[i];
+    to += stays;
+  }
+  indices.resize(to);
+}
+
+}  // namespace
+
+std::uint32_t kth_largest(std::span<std::uint32_t> magnitudes, std::size_t k) {
+  const auto nth = magnitudes.begin() + static_cast<std::ptrdiff_t>(k - 1);
+  std::nth_element(magnitudes.begin(), nth, magnitudes.end(), std::greater<>());
+  return *nth;
+}
+
+std::size_t count(std::span<const float> x, std::uint32_t least) {
+  // Partial counts of 32 bits let the loop work on whole vectors.
+  std::size_t total = 0;
+  constexpr std::size_t stretch = 1U << 20U;
+  for (std::size_t from = 0; from < x.size(); from += stretch) {
+    std::uint32_t part = 0;
+    for (const float value : x.subspan(from, std::min(stretch, x.size() - from))) {
+      part += magnitude(value) >= least;
+    }
+    total += part;
+  }
+  return total;
+}
+
+bool collect(std::span<const float> x, std::uint32_t least, std::size_t most,
+             std::vector<std::uint32_t>& indices) {
+  const std::size_t first = indices.size();
+  // Stretches keep the room that must be ready for the worst case small.
+  constexpr std::size_t stretch = 1U << 15U;
+  std::size_t found = first;
+  for (std::size_t from = 0; from < x.size(); from += stretch) {
+    const auto part = x.subspan(from, std::min(stretch, x.size() - from));
+    if (indices.size() < found + part.size())
+      indices.resize(std::max(indices.size() * 2, found + part.size()));
+    found += compress(part, least, static_cast<std::uint32_t>(from), indices.data() + found);
+    if (found - first > most) {
+      indices.resize(first);
+      return false;
+    }
+  }
+  indices.resize(found);
+  return true;
+}
+
+void top_k(std::span<const float> x, std::size_t k, std::vector<std::uint32_t>& indices) {
+  k = std::min(k, x.size());
+  if (k == 0) return;
+  const std::size_t first = indices.size();
+  if (k == x.size() || x.size() <= small) {
+    indices.resize(first + x.size());
+    std::iota(indices.begin() + static_cast<std::ptrdiff_t>(first), indices.end(), 0U);
+  } else {
+    const std::size_t most = std::min(x.size(), 2 * k + x.size() / 64);
+    if (!collect(x, guess(x, k), most, indices) || indices.size() - first < k) {
+      indices.resize(first);  // many equal values, or an unlucky sample: look exactly
+      const auto limit = kth_by_digits(x, k);
+      if (!collect(x, limit, most, indices)) {  // more ties at the limit than there is room for
+        if (limit < infinite) collect(x, limit + 1, x.size(), indices);
+        std::vector<std::uint32_t> larger(indices.begin() + static_cast<std::ptrdiff_t>(first),
+                                          indices.end());
+        std::size_t missing = k - larger.size();
+        indices.resize(first);
+        std::vector<std::uint32_t> equal;
+        for (std::uint32_t i = 0; missing > 0; ++i) {
+          if (magnitude(x[i]) != limit) continue;
+          equal.push_back(i);
+          --missing;
+        }
+        std::merge(larger.begin(), larger.end(), equal.begin(), equal.end(), std::back_inserter(indices));
+      }
+    }
+  }
+  cut_to(x, k, first, indices);
+}
+
+std::uint32_t largest(std::span<const float> x) {
+  std::uint32_t result = 0;
+  for (const float value : x) result = std::max(result, magnitude(value));
+  return result;
+}
+
+double sum_of_magnitudes(std::span<const float> x) {
+  std::array<double, 8>
+      sums{};  // independent ones: the order of the addition is fixed and the loop is not serial
+  std::size_t i = 0;
+  for (; i + 8 <= x.size(); i += 8) {
+    for (std::size_t j = 0; j < 8; ++j) sums[j] += std::abs(static_cast<double>(x[i + j]));
+  }
+  for (std::size_t j = 0; i < x.size(); ++i, ++j) sums[j] += std::abs(static_cast<double>(x[i]));
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+double sum_of_squares(std::span<const float> x) {
+  std::array<double, 8> sums{};
+  std::size_t i = 0;
+  for (; i + 8 <= x.size(); i += 8) {
+    for (std::size_t j = 0; j < 8; ++j)
+      sums[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
+  }
+  for (std::size_t j = 0; i < x.size(); ++i, ++j)
+    sums[j] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+}  // namespace acp::kernels

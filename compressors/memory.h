@@ -1,0 +1,71 @@
+// Error memories of coded compressors: none, residual, and the momentum correction of DGC.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "compressors/bucket.h"
+#include "compressors/coded_method.h"
+#include "compressors/compressor.h"
+
+namespace acp {
+
+enum class MemoryKind : std::uint8_t { none, residual, dgc };
+
+// The memory of one bucket in float32, laid out like its gradients. A step is: take(), what was sent is taken
+// out by sent(), done(). Between take() and done() it holds the values to be compressed:
+//   none      y = scale * g
+//   residual  y = e + scale * g;               e = y - sent
+//   dgc       v = momentum * v + g, u = u + v; y = u; where something is sent: v = 0, u = y - sent
+// (dgc with momentum: Lin et al., "Deep gradient compression", ICLR 2018, section 3.2.)
+// Parameters without a gradient in this step show y = 0, and keep what they have.
+class ErrorMemory {
+ public:
+  ErrorMemory(const Bucket& bucket, MemoryKind kind, Feedback feedback, double momentum);
+
+  // DataError that names rank and parameter if some gradient of this rank is NaN or infinite, or y would be.
+  void check(const Bucket& bucket, int rank) const;
+  bool finite(const Bucket& bucket) const;
+
+  // `keep_all`: another step may still refuse the gradients, so nothing is lost until done().
+  void take(const Bucket& bucket);
+  std::span<float> values() { return y_; }                 // of the whole bucket
+  std::span<const float> gradients() const { return g_; }  // of this step, float32
+
+  // What this rank's message stands for: of a block that begins at `offset`.
+  void sent(std::int64_t offset, std::span<const std::uint32_t> indices, std::span<const float> values);
+  void sent(std::int64_t offset, std::span<const float> values);
+  void kept(std::int64_t offset, std::uint32_t index, float value);  // adds to what is kept
+  void done();
+
+  bool keeps() const { return kind_ != MemoryKind::none; }
+  void save(State& state) const;
+  void load(const State& state);
+
+ private:
+  struct Hidden {
+    std::size_t slice;
+    at::Tensor main, velocity;
+  };
+  std::span<float> part(const at::Tensor& flat, const Slice& slice) const;
+  // The first slice whose gradient or y is not finite; slices_.size() if none.
+  std::size_t first_bad(const Bucket& bucket) const;
+
+  MemoryKind kind_;
+  Feedback feedback_;
+  float momentum_;
+  std::vector<Slice> slices_;
+  std::vector<std::uint8_t> written_;  // per slice: the memory holds something of an earlier step
+  at::Tensor main_;                    // e or u, or y alone; undefined where y is the gradient itself
+  at::Tensor velocity_;                // v of dgc
+  at::Tensor converted_;               // gradients of other types in float32
+  std::span<float> y_;
+  std::span<const float> g_;
+  std::vector<Hidden> hidden_;
+};
+
+}  // namespace acp
