@@ -41,8 +41,8 @@ class TreeCodec final : public CodecCompressor {
       const bool sends = place == distance, receives = place == 0 && context.rank + distance < context.size;
       // Also of ranks that have nothing to do: all ranks start the same collectives.
       if (sends) write(message);
-      co_await send_receive(sends ? context.rank - distance : -1, sends ? message : at::Tensor(),
-                            receives ? context.rank + distance : -1, receives ? message : at::Tensor());
+      const int to = sends ? context.rank - distance : -1, from = receives ? context.rank + distance : -1;
+      co_await send_receive(to, message, from, message);
       if (receives) merge_in(message);
     }
     if (context.rank == 0) write(message);
