@@ -77,9 +77,9 @@ const bool registered = register_sparsifier({
     .make = [](const Values& values) { return std::make_unique<Threshold>(values); },
     // How many reach a threshold depends on the gradients; as good as any guess is 1 %.
     .kept =
-        [](std::int64_t n, const Values& values) {
+        [](std::span<const std::int64_t> shape, const Values& values) {
           const double share = values.text("form") == "kthvalue" ? values.number("ratio", 1e-9, 1) : 0.01;
-          return std::ceil(static_cast<double>(n) * share);
+          return std::ceil(static_cast<double>(numel(shape)) * share);
         },
 });
 

@@ -77,8 +77,8 @@ SparsifierInfo top_k(std::string name, std::string summary, std::string granular
       .exchanges = {"gather", "tree"},
       .granularity = std::move(granularity),
       .make = [](const Values& values) { return std::make_unique<TopK>(values); },
-      .kept = [](std::int64_t n,
-                 const Values& values) { return static_cast<double>(Ratio(values).count(n)); },
+      .kept = [](std::span<const std::int64_t> shape,
+                 const Values& values) { return static_cast<double>(Ratio(values).count(numel(shape))); },
   };
 }
 
