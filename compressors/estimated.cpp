@@ -18,7 +18,7 @@ void take_cut(std::span<const float> y, const Cut& cut, Selection& chosen) {
 
 // The exact choice, without zeros: they carry nothing.
 void take_exact(std::span<const float> y, std::int64_t k, Selection& chosen) {
-  kernels::top_k(y, static_cast<std::size_t>(k), chosen.indices);
+  kernels::top_k(y, static_cast<std::size_t>(k), chosen.indices, chosen.values);
   std::erase_if(chosen.indices, [&](auto i) { return y[i] == 0; });
   take_values(y, chosen);
 }

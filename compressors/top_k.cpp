@@ -45,8 +45,7 @@ class TopK final : public Sparsifier {
   void select(std::span<const float> y, std::span<const float>, const Block&, Selection& chosen) override {
     const auto k = by_cost_ ? cat_.count(y)
                             : static_cast<std::size_t>(ratio_.count(static_cast<std::int64_t>(y.size())));
-    kernels::top_k(y, k, chosen.indices);
-    take_values(y, chosen);
+    kernels::top_k(y, k, chosen.indices, chosen.values);
   }
   void set_ratio(double ratio) override { ratio_.set(ratio); }
 

@@ -147,7 +147,8 @@ class TreeCodec final : public CodecCompressor {
         b += from_b;
       }
       std::vector<std::uint32_t> stay;
-      kernels::top_k(sum.values, room_[i], stay);
+      std::vector<float> largest;
+      kernels::top_k(sum.values, room_[i], stay, largest);
       part.chosen.clear();
       std::size_t next = 0;
       for (std::size_t k = 0; k < sum.values.size(); ++k) {

@@ -45,14 +45,18 @@ TEST_CASE("top-k is exact, ties go to the lower index, indices ascend", "[unit]"
       const auto x = data(kind, n);
       for (const std::size_t k : {std::size_t{1}, n / 1000, n / 100, n / 10, n / 2, n - 1, n}) {
         std::vector<std::uint32_t> indices;
-        kernels::top_k(x, k, indices);
+        std::vector<float> values, expected;
+        kernels::top_k(x, k, indices, values);
         CAPTURE(kind, n, k);
         CHECK(indices == by_sorting(x, k));
+        for (const auto i : indices) expected.push_back(x[i]);
+        CHECK(values == expected);
       }
     }
   }
   std::vector<std::uint32_t> none;
-  kernels::top_k({}, 3, none);
+  std::vector<float> no_values;
+  kernels::top_k({}, 3, none, no_values);
   CHECK(none.empty());
 }
 
