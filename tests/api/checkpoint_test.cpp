@@ -196,12 +196,12 @@ TEST_CASE("truncated, changed and missing files are named", "[api][checkpoint]")
 
 TEST_CASE("a checkpoint of another model names the file and the key", "[api][checkpoint]") {
   const TempFolder folder;
-  const auto save = [&](const Mlp& model) {
+  const auto save = [&](Mlp model) {
     TrainingState state;
     state.model = model.get();
     Checkpoints(folder.path()).save(state);
   };
-  const auto load = [&](const Mlp& model) {
+  const auto load = [&](Mlp model) {
     TrainingState state;
     state.model = model.get();
     return message_of<DataError>([&] { Checkpoints(folder.path()).load(state); });
