@@ -83,6 +83,8 @@ void continues_as_rank_0(Make make, int steps_before) {
   CHECK(torch::equal(results[0], trained(model)));
 }
 
+struct NoOptions : torch::optim::OptimizerCloneableOptions<NoOptions> {};
+
 // A user's optimizer: gradient descent that counts, with or without save() and load().
 template <bool saves>
 class Counting : public torch::optim::Optimizer {
@@ -91,7 +93,7 @@ class Counting : public torch::optim::Optimizer {
     std::int64_t count = 0;
   };
   explicit Counting(std::vector<at::Tensor> parameters)
-      : Optimizer(std::move(parameters), std::make_unique<torch::optim::OptimizerOptions>()) {}
+      : Optimizer(std::move(parameters), std::make_unique<NoOptions>()) {}
   at::Tensor step(LossClosure closure) override {
     const at::Tensor loss = closure();
     for (auto& p : param_groups()[0].params()) {
