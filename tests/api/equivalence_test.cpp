@@ -60,16 +60,17 @@ const Network networks[] = {
 
 const char* const optimizers[] = {"sgd", "adam", "adamw"};
 
-// Calls use(torch optimizer).
+// Calls use(torch optimizer). Adam divides by sqrt(v) + eps: with the default of 1e-8 the last bits of
+// gradients near zero would become whole steps.
 template <class Use>
 void with_optimizer(const std::string& name, Model& model, Use&& use) {
   using namespace torch::optim;
   if (name == "sgd") {
     use(SGD(model.parameters(), SGDOptions(0.05).momentum(0.9)));
   } else if (name == "adam") {
-    use(Adam(model.parameters(), AdamOptions(1e-3)));
+    use(Adam(model.parameters(), AdamOptions(1e-3).eps(1e-6)));
   } else {
-    use(AdamW(model.parameters(), AdamWOptions(1e-3).weight_decay(0.05)));
+    use(AdamW(model.parameters(), AdamWOptions(1e-3).eps(1e-6).weight_decay(0.05)));
   }
 }
 
