@@ -58,6 +58,14 @@ void signed_values_plain(const std::uint8_t* levels, float norm, int top, std::s
   }
 }
 
+void signed_levels_wide(std::span<const float> x, float norm, int top, Words words, std::int16_t* levels) {
+  const auto limit = static_cast<float>(top);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const int level = rounded(std::abs(x[i]) / norm * limit, limit, words, i);
+    levels[i] = static_cast<std::int16_t>(x[i] < 0 ? -level : level);
+  }
+}
+
 void ternary_levels_plain(std::span<const float> x, float scale, Words words, std::uint8_t* levels) {
   for (std::size_t i = 0; i < x.size(); ++i) {
     const bool sent = draw(words[i]) < std::abs(x[i]) / scale * draws;

@@ -25,6 +25,9 @@ void signed_levels_plain(std::span<const float> x, float norm, int top, Words wo
 void signed_values(const std::uint8_t* levels, float norm, int top, std::span<float> out);
 void signed_values_plain(const std::uint8_t* levels, float norm, int top, std::span<float> out);
 
+// More levels than a byte holds, as signed numbers; plain form alone.
+void signed_levels_wide(std::span<const float> x, float norm, int top, Words words, std::int16_t* levels);
+
 // Ternary: 1 for + and 2 for -, with probability |x| / scale (1 if that is more), else 0; scale > 0.
 void ternary_levels(std::span<const float> x, float scale, Words words, std::uint8_t* levels);
 void ternary_levels_plain(std::span<const float> x, float scale, Words words, std::uint8_t* levels);
