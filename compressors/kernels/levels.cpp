@@ -102,17 +102,6 @@ ACP_AVX2 inline __m256i rounded(__m256 level, __m256 top, const std::uint32_t* w
   return _mm256_sub_epi32(whole, _mm256_castps_si256(up));  // a true comparison is -1
 }
 
-// 4 times 8 numbers below 256 as 32 bytes in order.
-ACP_AVX2 inline void store_bytes(const __m256i v[4], std::uint8_t* to) {
-  const __m256i bytes = _mm256_packus_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
-  const __m256i ordered = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), ordered);
-}
-
-ACP_AVX2 inline __m256i load_bytes(const std::uint8_t* from) {
-  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
-}
-
 // All of these do whole groups and return how many elements that is.
 ACP_AVX2 std::size_t range_levels_avx2(std::span<const float> x, float min, float unit, int top,
                                        const std::uint32_t* words, std::uint8_t* levels) {
