@@ -147,7 +147,10 @@ void Engine::issue(std::deque<InFlight>& flight, std::size_t bucket, int round, 
     (op ? statistics_.encode_seconds : statistics_.decode_seconds) += seconds(begin, end);
     if (op) {
       ++statistics_.collectives;
-      statistics_.payload_bytes += static_cast<std::uint64_t>(bytes);
+      // The first message's extra element, the count of missing gradients, is no payload of the method: none
+      // sends exactly the dense bytes.
+      const std::int64_t extra = round == 0 && bytes > 0 ? op->in.element_size() : 0;
+      statistics_.payload_bytes += static_cast<std::uint64_t>(bytes - extra);
     }
   }
   if (!op) {

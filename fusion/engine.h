@@ -31,9 +31,10 @@ struct EngineOptions {
 
 // Totals since construction.
 struct EngineStatistics {
-  std::uint64_t steps = 0, collectives = 0, payload_bytes = 0;
-  double encode_seconds = 0;  // local work up to each exchange's last collective
-  double decode_seconds = 0;  // local work after it
+  std::uint64_t steps = 0, collectives = 0;
+  std::uint64_t payload_bytes = 0;  // inputs of the collectives, less the counts of missing gradients
+  double encode_seconds = 0;        // local work up to each exchange's last collective
+  double decode_seconds = 0;        // local work after it
 };
 
 // Owns the buckets, one compressor each, and one thread (joined by the destructor) that runs all compressor

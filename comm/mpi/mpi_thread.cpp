@@ -47,6 +47,14 @@ struct MpiThread::Pause {
   static constexpr int after_sleep = 8;
   int tests = 0;
   std::chrono::microseconds sleep = 20us;
+  Clock::time_point since = Clock::now();  // nothing has moved
+
+  // 1 ms; where a rank has kept the others waiting for long, a fiftieth of that, up to 5 ms: it costs nobody
+  // anything that counts, and a waiting rank's core is free for the one that is waited for.
+  std::chrono::microseconds longest() const {
+    const auto waited = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - since);
+    return std::clamp<std::chrono::microseconds>(waited / 50, 1000us, 5000us);
+  }
   void reset() { *this = Pause(); }
 };
 
@@ -168,7 +176,7 @@ void MpiThread::serve(Lock& lock) {
       look_for_missing(lock, operation);
     }
     look_at_left(lock);
-    if (!failure_) rest(lock, pause, requests_.under_way() > 0 ? 1000us : 50000us);
+    if (!failure_) rest(lock, pause, requests_.under_way() > 0 ? pause.longest() : 50000us);
   }
 }
 

@@ -22,8 +22,9 @@ namespace acp::mpi {
 
 // Starts MPI, drives the operations that other threads submit, and ends MPI, all on one thread of its own, so
 // that MPI_THREAD_SERIALIZED suffices. While operations are under way it tests them: a few times at once,
-// then yielding, then after sleeps that double up to 1 ms; else it sleeps up to 50 ms at a time, so that
-// announcements of the others and what MPI itself has still to send move on. A new operation wakes it.
+// then yielding, then after sleeps that double up to 1 ms (5 ms where nothing has moved for long); else it
+// sleeps up to 50 ms at a time, so that announcements of the others and what MPI itself has still to send
+// move on. A new operation wakes it.
 //
 // Any failure (of MPI, a deadline, ranks that differ, abort()) fails everything, here and on the peers: the
 // first reason stands. The thread then cancels what can be cancelled, lets the rest end for a moment, and
@@ -77,7 +78,7 @@ class MpiThread {
                    const MPI_Status& status, int code);
   std::size_t operations_under_way() const;
 
-  // mpi_peers.cpp: what the ranks tell each other, and who is missing
+  // peers.cpp: what the ranks tell each other, and who is missing
   void heard(int from, const Note& note);
   void look_for_missing(Lock& lock, const std::shared_ptr<Operation>& operation);
   void look_for_missing_peer(Lock& lock, const Operation& operation);
@@ -85,7 +86,7 @@ class MpiThread {
   void look_at_left(Lock& lock);
   std::map<int, Answer> ask(Lock& lock, const std::vector<int>& peers, std::uint64_t channel);
 
-  // mpi_end.cpp: failures, and the end of it all
+  // end.cpp: failures, and the end of it all
   void fail(Failure failure, int origin);
   void fail_here(Failure failure) { fail(std::move(failure), rank()); }
   void fall_silent(Lock& lock);

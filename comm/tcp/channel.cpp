@@ -240,7 +240,8 @@ void Channel::mismatch(int peer, const Frame& is, const InStream::Part& must) {
     throw CommunicationError("what came from " + them + " is no frame: the connection is corrupt");
   }
   if (is.last != 0) {
-    throw PeerError(peer, them + " has closed this channel, while " + us + " still expects " +
+    // Its farewell, if it has left for good, is on its way.
+    group_->explain(peer, "has closed this channel, while " + us + " still expects " +
                               std::to_string(must.frame.length) +
                               " bytes from it: ranks do different things");
   }

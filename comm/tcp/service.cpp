@@ -179,11 +179,18 @@ void Group::handle(int peer, int type, int a, int b, const std::string& text) {
       }
       break;
     }
-    case Control::abort:
-      fail_quietly(std::make_exception_ptr(
-          a == peer ? PeerError(a, "rank " + to_string(peer) + " failed: " + text)
-                    : PeerError(a, text + " (reported by rank " + to_string(peer) + ")")));
+    case Control::abort: {
+      const std::string told = a == peer ? "rank " + to_string(peer) + " failed: " + text
+                                         : text + " (reported by rank " + to_string(peer) + ")";
+      // Passed on: this rank may end before the news from its origin has reached the others, who would then
+      // blame this one.
+      if (fail_quietly(std::make_exception_ptr(PeerError(a, told)))) {
+        for (int r = 0; r < size_; ++r) {
+          if (r != peer && r != a) tell(r, Control::abort, a, 0, a == peer ? told : text);
+        }
+      }
       break;
+    }
     case Control::question: {
       int waiting_for = -2;
       {

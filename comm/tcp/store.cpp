@@ -53,10 +53,10 @@ std::string first_line(const std::string& text) {
 // `deadline`.
 template <class Call>
 auto within(Clock::time_point deadline, Call call) -> decltype(call()) {
-  const Silence silence;
+  const auto silence = std::make_shared<Silence>();
   auto task = std::make_shared<std::packaged_task<decltype(call())()>>(std::move(call));
   auto result = task->get_future();
-  std::thread worker([task] { (*task)(); });
+  std::thread worker([task, silence] { (*task)(); });  // one that is given up stays silent, too
   if (result.wait_until(deadline) != std::future_status::ready) {
     worker.detach();
     throw StoreSilent("it does not answer");

@@ -46,7 +46,7 @@ std::vector<std::string> failures(int n, const std::function<void(Context&)>& bo
 
 // A gradient and a step, which leave the optimizer with state.
 template <class Optimizer>
-void step(Optimizer& optimizer, const Mlp& model, float factor = 1) {
+void step(Optimizer& optimizer, Mlp& model, float factor = 1) {
   const auto closure = [&] {
     optimizer.zero_grad();
     torch::Tensor loss = (model->forward(numbers(3, {4, 6})) * factor).pow(2).mean();
@@ -56,7 +56,7 @@ void step(Optimizer& optimizer, const Mlp& model, float factor = 1) {
   optimizer.step(closure);
 }
 
-torch::Tensor trained(const Mlp& model) {
+torch::Tensor trained(Mlp& model) {
   return flatten(model->parameters());
 }
 
@@ -65,7 +65,7 @@ template <class Make>
 void continues_as_rank_0(Make make, int steps_before) {
   std::array<torch::Tensor, 2> results;
   run_local(2, [&](Context& context) {
-    const Mlp model = make_mlp(7);
+    Mlp model = make_mlp(7);
     auto optimizer = make(model->parameters(), context.rank());
     for (int i = 0; i < steps_before && context.rank() == 1; ++i) step(optimizer, model, 2.0F);
     broadcast_parameters(*model, 1);
@@ -76,12 +76,14 @@ void continues_as_rank_0(Make make, int steps_before) {
   CHECK(torch::equal(results[0], results[1]));
 
   // The same without a broadcast, so that the state does matter.
-  const Mlp model = make_mlp(7);
+  Mlp model = make_mlp(7);
   auto optimizer = make(model->parameters(), 1);
   for (int i = 0; i < steps_before; ++i) step(optimizer, model, 2.0F);
   for (int i = 0; i < 3; ++i) step(optimizer, model);
   CHECK(torch::equal(results[0], trained(model)));
 }
+
+struct NoOptions : torch::optim::OptimizerCloneableOptions<NoOptions> {};
 
 // A user's optimizer: gradient descent that counts, with or without save() and load().
 template <bool saves>
@@ -91,7 +93,7 @@ class Counting : public torch::optim::Optimizer {
     std::int64_t count = 0;
   };
   explicit Counting(std::vector<at::Tensor> parameters)
-      : Optimizer(std::move(parameters), std::make_unique<torch::optim::OptimizerOptions>()) {}
+      : Optimizer(std::move(parameters), std::make_unique<NoOptions>()) {}
   at::Tensor step(LossClosure closure) override {
     const at::Tensor loss = closure();
     for (auto& p : param_groups()[0].params()) {
@@ -130,7 +132,7 @@ TEST_CASE("broadcast_parameters: parameters and buffers of the root, whatever th
           "[api][broadcast]") {
   for (const int root : {0, 2}) {
     run_local(3, [&](Context& context) {
-      const Net net(context.rank());
+      Net net(context.rank());
       broadcast_parameters(*net, root);
       for (const auto& item : net->named_parameters()) {
         const double expected = item.key() == "scalar" ? root + 0.5 : root + 1;
@@ -168,7 +170,7 @@ TEST_CASE("broadcast_parameters: lists, views, large tensors and tied ones", "[a
 
 TEST_CASE("broadcast_parameters: models that differ", "[api][broadcast]") {
   const auto wide = failures<ConfigError>(3, [](Context& context) {
-    const Net net(0, context.rank() == 2 ? 5 : 4);
+    Net net(0, context.rank() == 2 ? 5 : 4);
     broadcast_parameters(*net);
   });
   for (const auto& text : wide) {
@@ -208,7 +210,7 @@ TEST_CASE("broadcast_optimizer_state: every optimizer of libtorch", "[api][broad
 
 TEST_CASE("broadcast_optimizer_state: a root without state leaves the others without", "[api][broadcast]") {
   run_local(2, [](Context& context) {
-    const Mlp model = make_mlp();
+    Mlp model = make_mlp();
     torch::optim::Adam optimizer(model->parameters(), 0.1);
     if (context.rank() == 1) step(optimizer, model);
     require(optimizer.state().empty() == (context.rank() == 0), "before");
@@ -219,7 +221,7 @@ TEST_CASE("broadcast_optimizer_state: a root without state leaves the others wit
 
 TEST_CASE("broadcast_optimizer_state: a wrapped optimizer", "[api][broadcast]") {
   run_local(2, [](Context& context) {
-    const Mlp model = make_mlp();
+    Mlp model = make_mlp();
     DistributedOptimizer optimizer(torch::optim::Adam(model->parameters(), context.rank() + 0.1),
                                    model->named_parameters());
     broadcast_optimizer_state(optimizer);
@@ -229,7 +231,7 @@ TEST_CASE("broadcast_optimizer_state: a wrapped optimizer", "[api][broadcast]") 
 
 TEST_CASE("broadcast_optimizer_state: a user's optimizer by its save() and load()", "[api][broadcast]") {
   run_local(2, [](Context& context) {
-    const Mlp model = make_mlp();
+    Mlp model = make_mlp();
     Counting<true> optimizer(model->parameters());
     if (context.rank() == 0) {
       for (int i = 0; i < 3; ++i) step(optimizer, model);
@@ -238,7 +240,7 @@ TEST_CASE("broadcast_optimizer_state: a user's optimizer by its save() and load(
     require(optimizer.count() == 3, "the root's count");
   });
   const auto messages = failures<ConfigError>(2, [](Context& context) {
-    const Mlp model = make_mlp();
+    Mlp model = make_mlp();
     Counting<false> optimizer(model->parameters());
     broadcast_optimizer_state(optimizer);  // nothing to lose yet
     if (context.rank() == 0) step(optimizer, model);
@@ -250,7 +252,7 @@ TEST_CASE("broadcast_optimizer_state: a user's optimizer by its save() and load(
 TEST_CASE("broadcast_optimizer_state: what cannot be done is one clear line on every rank",
           "[api][broadcast]") {
   const auto lbfgs = failures<ConfigError>(2, [](Context&) {
-    const Mlp model = make_mlp();
+    Mlp model = make_mlp();
     torch::optim::LBFGS optimizer(model->parameters(), 0.1);
     step(optimizer, model);
     broadcast_optimizer_state(optimizer);
@@ -263,7 +265,7 @@ TEST_CASE("broadcast_optimizer_state: what cannot be done is one clear line on e
   CHECK_THAT(lbfgs[1], ContainsSubstring("rank 0"));
 
   const auto classes = failures<ConfigError>(2, [](Context& context) {
-    const Mlp model = make_mlp();
+    Mlp model = make_mlp();
     torch::optim::SGD sgd(model->parameters(), 0.1);
     torch::optim::Adam adam(model->parameters(), 0.1);
     broadcast_optimizer_state(context.rank() == 0 ? static_cast<torch::optim::Optimizer&>(sgd) : adam);
@@ -273,7 +275,7 @@ TEST_CASE("broadcast_optimizer_state: what cannot be done is one clear line on e
                          ContainsSubstring("torch::optim::Adam\" on rank 1"));
   }
   const auto groups = failures<ConfigError>(2, [](Context& context) {
-    const Mlp model = make_mlp(1, {6, context.rank() + 2});
+    Mlp model = make_mlp(1, {6, context.rank() + 2});
     torch::optim::SGD optimizer(model->parameters(), 0.1);
     broadcast_optimizer_state(optimizer);
   });
@@ -323,7 +325,7 @@ TEST_CASE("broadcast_object and all_gather_object: bytes, numbers, structures, l
 }
 
 TEST_CASE("parameters_hash depends on every bit, name and shape, not on buffers", "[api][broadcast]") {
-  const Net a(0), b(0);
+  Net a(0), b(0);
   const auto hash = parameters_hash(*a);
   CHECK(parameters_hash(*b) == hash);
   const torch::NoGradGuard no_grad;
@@ -348,11 +350,11 @@ TEST_CASE("parameters_hash depends on every bit, name and shape, not on buffers"
 
 TEST_CASE("check_parameters_agree names the ranks that differ and the first parameter", "[api][broadcast]") {
   run_local(3, [](Context&) {
-    const Mlp model = make_mlp();
+    Mlp model = make_mlp();
     require(check_parameters_agree(*model) == parameters_hash(*model), "the common hash");
   });
   const auto messages = failures<CommunicationError>(4, [](Context& context) {
-    const Mlp model = make_mlp();
+    Mlp model = make_mlp();
     const torch::NoGradGuard no_grad;
     if (context.rank() == 1) model->layers[2]->bias[0] += 1e-3;
     if (context.rank() == 3) model->layers[1]->weight[0][0] += 1e-3;

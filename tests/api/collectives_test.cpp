@@ -152,7 +152,7 @@ TEST_CASE("all_gather concatenates along dimension 0, in which ranks may differ"
       const torch::Tensor wide = mine.t().contiguous().t();
       same(all_gather(wide), expected, "non-contiguous");
     }
-    same(all_gather(torch::tensor(rank)), torch::arange(size, at::kInt), "0-dimensional");
+    same(all_gather(torch::tensor(rank)), torch::arange(size, at::kLong), "0-dimensional");
     same(all_gather(torch::empty({0, 2, 3})), torch::empty({0, 2, 3}), "all empty");
     same(all_gather(torch::full({1, 0, 2}, 1.0F)), torch::empty({size, 0, 2}), "rows without elements");
   });

@@ -58,8 +58,8 @@ void announce_early() {
     info.name = "weight";
     info.shape = {64};
     const auto channel = context.open_channel();
-    Engine engine(allocate({{0}}, {info}), [](const Bucket&) { return std::make_unique<Average>(); },
-                  *channel, {});
+    Engine engine(allocate({{0}}, std::span(&info, 1)),
+                  [](const Bucket&) { return std::make_unique<Average>(); }, *channel, {});
     float* gradient = engine.bucket(0).grads.data_ptr<float>();
     for (int i = 0; i < 63; ++i) gradient[i] = 1;
     engine.ready(0);

@@ -51,6 +51,7 @@ int run_scenario(const std::string& scenario) {
 TEST_CASE("tcp child", "[.tcp-child]") {
   const char* scenario = std::getenv("ACP_TEST_SCENARIO");
   REQUIRE(scenario != nullptr);
+  const Environment loud("ACP_LOG", "info");  // the other tests turn it down
   int code = 0;
   const Outcome outcome = outcome_of([&] { code = run_scenario(scenario); });
   if (!outcome.text.empty())
@@ -124,7 +125,7 @@ int Child::wait() {
 
 std::vector<Child> start_children(const std::string& scenario, int n,
                                   std::map<std::string, std::string> environment) {
-  environment["WORLD_SIZE"] = std::to_string(n);
+  environment.emplace("WORLD_SIZE", std::to_string(n));
   environment["MASTER_ADDR"] = "127.0.0.1";
   environment["MASTER_PORT"] = std::to_string(free_port());
   environment["OMP_NUM_THREADS"] = "1";
