@@ -84,12 +84,12 @@ const bool registered = register_sparsifier({
     .make = [](const Values& values) { return std::make_unique<AdaComp>(values); },
     // How many pass depends on the gradients: a few of each bin.
     .kept =
-        [](std::int64_t n, const Values& values) {
+        [](std::span<const std::int64_t> shape, const Values& values) {
           const auto given = values.text("bin_size");
           const double size = given == "auto"
-                                  ? 500
+                                  ? (shape.size() == 4 ? 50 : 500)
                                   : static_cast<double>(values.integer("bin_size", 0, std::int64_t{1} << 40));
-          return 3 * (size > 0 ? std::ceil(static_cast<double>(n) / size) : 1.0);
+          return 3 * (size > 0 ? std::ceil(static_cast<double>(numel(shape)) / size) : 1.0);
         },
 });
 

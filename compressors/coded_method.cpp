@@ -90,9 +90,11 @@ void take_quantiser(CodecSettings& settings, const QuantiserInfo& info, const Va
 }
 
 // Bytes of the chosen values of a tensor by the way they travel.
-double sparse_estimate(const SparsifierInfo& info, const Values& values, std::int64_t n) {
+double sparse_estimate(const SparsifierInfo& info, const Values& values,
+                       std::span<const std::int64_t> shape) {
+  const auto n = numel(shape);
   if (n == 0) return 0;
-  const double k = std::min(info.kept(n, values), static_cast<double>(n));
+  const double k = std::min(info.kept(shape, values), static_cast<double>(n));
   const auto exchange = values.choice("exchange", info.exchanges);
   const auto sparsifier = info.make(values);
   const double width = value_form(values) == ValueForm::fp16 ? 2 : 4;
@@ -118,7 +120,7 @@ bool register_sparsifier(SparsifierInfo given) {
       .memories = info.memories,
       .granularity = info.granularity,
       .wire_bytes = [&info](std::span<const std::int64_t> shape, std::int64_t,
-                            const Values& values) { return sparse_estimate(info, values, numel(shape)); },
+                            const Values& values) { return sparse_estimate(info, values, shape); },
       .make =
           [&info](const Bucket& bucket, const Values& values, const CompressorOptions& options) {
             CodecSettings settings;
@@ -211,7 +213,7 @@ std::optional<HybridMethod> find_hybrid(const MethodSpec& sparsifier, const Meth
                        settings](std::span<const std::int64_t> shape) -> double {
     const auto n = numel(shape);
     if (n == 0) return 0;
-    const double k = std::min(chooser.kept(n, chooser_values), static_cast<double>(n));
+    const double k = std::min(chooser.kept(shape, chooser_values), static_cast<double>(n));
     const auto bytes = coder.make(coder_values, {})->bytes(static_cast<std::int64_t>(std::llround(k)));
     const auto form = settings.sparsifier()->shared_choice() ? IndexForm::shared : settings.indices;
     return sparse_bytes(k, static_cast<double>(n), form, static_cast<double>(bytes));

@@ -39,8 +39,8 @@ struct SparsifierInfo {
   std::string granularity = "layer";  // the default
 
   std::function<std::unique_ptr<Sparsifier>(const Values&)> make;
-  // Estimated number of elements that one rank sends of a block of n.
-  std::function<double(std::int64_t n, const Values&)> kept;
+  // Estimated number of elements that one rank sends of a block of this shape.
+  std::function<double(std::span<const std::int64_t> shape, const Values&)> kept;
 };
 
 struct QuantiserInfo {

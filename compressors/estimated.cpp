@@ -18,7 +18,7 @@ void take_cut(std::span<const float> y, const Cut& cut, Selection& chosen) {
 
 // The exact choice, without zeros: they carry nothing.
 void take_exact(std::span<const float> y, std::int64_t k, Selection& chosen) {
-  kernels::top_k(y, static_cast<std::size_t>(k), chosen.indices);
+  kernels::top_k(y, static_cast<std::size_t>(k), chosen.indices, chosen.values);
   std::erase_if(chosen.indices, [&](auto i) { return y[i] == 0; });
   take_values(y, chosen);
 }
@@ -73,7 +73,11 @@ class Sidco final : public Sparsifier {
   explicit Sidco(const Values& values) : ratio_(values), stages_(values.integer("stages", 0, 100)) {}
 
   void select(std::span<const float> y, std::span<const float>, const Block&, Selection& chosen) override {
-    if (const auto cut = sidco_threshold(y, ratio_.value(), stages_)) take_cut(y, *cut, chosen);
+    const auto cut = sidco_threshold(y, ratio_.value(), stages_);
+    // The tail of the fit may begin beyond the largest of few elements, which then were never sent.
+    const bool some = cut && cut->count > 0;
+    some ? take_cut(y, *cut, chosen)
+         : take_exact(y, ratio_.count(static_cast<std::int64_t>(y.size())), chosen);
   }
   void set_ratio(double ratio) override { ratio_.set(ratio); }
 
@@ -88,8 +92,8 @@ std::vector<KeyInfo> keys_and(KeyInfo more) {
   return keys;
 }
 
-double expected(std::int64_t n, const Values& values) {
-  return static_cast<double>(Ratio(values).count(n));
+double expected(std::span<const std::int64_t> shape, const Values& values) {
+  return static_cast<double>(Ratio(values).count(numel(shape)));
 }
 
 const bool registered =

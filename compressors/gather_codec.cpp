@@ -55,9 +55,21 @@ class GatherCodec final : public CodecCompressor {
   }
 
  private:
+  // No payload is longer than one with every index and value in full.
+  std::int64_t longest() const {
+    auto bytes = static_cast<std::int64_t>(1 + flag_bytes());
+    for (const auto& part : parts_) {
+      bytes += 16 + 8 * part.count;
+      if (part.quantiser) bytes += static_cast<std::int64_t>(part.quantiser->bytes(part.count));
+    }
+    return bytes;
+  }
+
   std::int64_t total_length() const {
+    const auto most = longest();
     for (const auto length : lengths_) {
-      if (length < 1) throw DataError("a rank announced a payload of " + std::to_string(length) + " bytes");
+      if (length < 1 || length > most)
+        throw DataError("a rank announced a payload of " + std::to_string(length) + " bytes");
     }
     return std::accumulate(lengths_.begin(), lengths_.end(), std::int64_t{0});
   }
@@ -84,7 +96,10 @@ class GatherCodec final : public CodecCompressor {
     write_indices(chosen.indices, part.count, settings_.indices, payload_);
     if (part.quantiser) {
       const auto code = room(part.quantiser->bytes(static_cast<std::int64_t>(chosen.values.size())));
-      if (chosen.values.empty()) return;
+      if (chosen.values.empty()) {
+        if (settings_.indices == IndexForm::plain) room(empty_scale);
+        return;
+      }
       part.quantiser->encode(chosen.values, part.block(step), code);
       part.quantiser->decode(code, chosen.values);
     } else {
@@ -159,12 +174,19 @@ class GatherCodec final : public CodecCompressor {
     if (part.quantiser) {
       decoded_.resize(indices_.size());
       const auto code = in.take(part.quantiser->bytes(static_cast<std::int64_t>(indices_.size())));
-      if (!indices_.empty()) part.quantiser->decode(code, decoded_);
+      if (!indices_.empty()) {
+        part.quantiser->decode(code, decoded_);
+      } else if (settings_.indices == IndexForm::plain) {
+        in.take(empty_scale);
+      }
     } else {
       read_values(in, indices_.size(), settings_.values, decoded_);
     }
     add(part, indices_, decoded_, used);
   }
+
+  // The published layout has a scale, 0, even if nothing was chosen.
+  static constexpr std::size_t empty_scale = 4;
 
   bool sparse_;
   bool shared_ = false;

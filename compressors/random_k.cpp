@@ -127,7 +127,8 @@ const bool registered =
         .exchanges = {"reduce", "gather"},
         .make = [](const Values& values) { return std::make_unique<RandomK>(values); },
         .kept =
-            [](std::int64_t n, const Values& values) {
+            [](std::span<const std::int64_t> shape, const Values& values) {
+              const auto n = numel(shape);
               const auto k = static_cast<double>(Ratio(values).count(n));
               if (values.text("draw") != "replace") return k;
               return static_cast<double>(n) * (1 - std::pow(1 - 1.0 / static_cast<double>(n), k));
@@ -143,8 +144,10 @@ const bool registered =
         .knob = Knob::ratio,
         .exchanges = {"reduce", "gather"},
         .make = [](const Values& values) { return std::make_unique<RandomBlock>(values); },
-        .kept = [](std::int64_t n,
-                   const Values& values) { return static_cast<double>(Ratio(values).count(n)); },
+        .kept =
+            [](std::span<const std::int64_t> shape, const Values& values) {
+              return static_cast<double>(RandomBlock(values).count(numel(shape), shape));
+            },
     });
 
 }  // namespace

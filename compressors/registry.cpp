@@ -76,11 +76,10 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
     text_ += (text_.empty() ? "" : "+") + part.to_string();
   }
   const auto& method = find_method(parts[0].name);
-  std::vector<std::string> memories;
   std::string granularity;
   if (parts.size() == 1) {
     const Values values(parts[0], method.keys);
-    memories = method.memories;
+    memories_ = method.memories;
     granularity = method.granularity;
     knob_ = method.knob;
     make_ = [&method, values](const Bucket& bucket, const CompressorOptions& given) {
@@ -97,7 +96,7 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
                         "; a sparsifier and a quantiser can be combined, " +
                         "in this order, and any one method can be taken alone");
     }
-    memories = std::move(hybrid->memories);
+    memories_ = std::move(hybrid->memories);
     granularity = std::move(hybrid->granularity);
     knob_ = hybrid->knob;
     make_ = std::move(hybrid->make);
@@ -105,9 +104,9 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
       return bytes(shape);
     };
   }
-  options_.memory = options_.memory.empty() ? memories.front() : fold(options_.memory);
-  if (std::ranges::find(memories, options_.memory) == memories.end()) {
-    throw ConfigError(text_ + ": " + unknown_name("memory", options_.memory, memories));
+  options_.memory = options_.memory.empty() ? memories_.front() : fold(options_.memory);
+  if (std::ranges::find(memories_, options_.memory) == memories_.end()) {
+    throw ConfigError(text_ + ": " + unknown_name("memory", options_.memory, memories_));
   }
   if (options_.granularity.empty()) options_.granularity = granularity;
   const std::vector<std::string> granularities{"layer", "bucket", "model"};

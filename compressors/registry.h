@@ -68,14 +68,16 @@ class CompressorFactory {
 
   std::unique_ptr<Compressor> make(const Bucket& bucket) const;
   double wire_bytes(std::span<const std::int64_t> shape, std::int64_t element_size) const;
-  const std::string& spec() const { return text_; }              // normalised
-  const std::string& memory() const { return options_.memory; }  // the one in force
+  const std::string& spec() const { return text_; }                       // normalised
+  const std::string& memory() const { return options_.memory; }           // the one in force
+  const std::vector<std::string>& memories() const { return memories_; }  // allowed ones, the default first
   // The one in force; "model" asks the planner for one bucket (plan.h: whole_model).
   const std::string& granularity() const { return options_.granularity; }
   Knob knob() const { return knob_; }
 
  private:
   std::string text_;
+  std::vector<std::string> memories_;
   CompressorOptions options_;
   Knob knob_ = Knob::none;
   std::function<std::unique_ptr<Compressor>(const Bucket&, const CompressorOptions&)> make_;

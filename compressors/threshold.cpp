@@ -13,8 +13,8 @@ namespace {
 class Threshold final : public Sparsifier {
  public:
   explicit Threshold(const Values& values)
-      : form_(
-            values.choice("form", std::vector<std::string>{"fixed", "signed", "half", "budget", "kthvalue"})),
+      : form_(values.choice(
+            "form", std::vector<std::string>{"fixed", "capped", "signed", "half", "budget", "kthvalue"})),
         value_(values.number("value", 0, 3e38)),
         budget_(values.number("budget", 0, 1e15)) {
     if (form_ == "kthvalue") ratio_ = values.number("ratio", 1e-9, 1);
@@ -43,7 +43,7 @@ class Threshold final : public Sparsifier {
       const float smaller = std::min(static_cast<float>(limit), top);
       return smaller <= 0 ? 0 : kernels::magnitude(smaller);
     }
-    if (form_ == "fixed") limit = std::min(limit, static_cast<double>(std::bit_cast<float>(largest)));
+    if (form_ == "capped") limit = std::min(limit, static_cast<double>(std::bit_cast<float>(largest)));
     return std::max(kernels::magnitude(static_cast<float>(limit)), 1U);
   }
 
@@ -68,20 +68,18 @@ const bool registered = register_sparsifier({
     .source = "Dutta et al., AAAI 2020; Sahu et al., Rethinking gradient sparsification, NeurIPS 2021 "
               "(form=budget)",
     .keys = {{"form", "fixed",
-              "fixed (value, or the largest magnitude if that is smaller), budget (1 / (2 sqrt(budget))), "
-              "half (of the "
-              "largest magnitude), kthvalue (all that reach the magnitude of rank ceil(n (1 - ratio))), "
-              "signed (as "
-              "GRACE: the smaller of value and the largest value)"},
-             {"value", "0.01", "threshold of the forms fixed and signed, from 0"},
+              "fixed (value), capped (value, or the largest magnitude if that is smaller), budget (1 / (2 "
+              "sqrt(budget))), half (of the largest magnitude), kthvalue (all that reach the magnitude of "
+              "rank ceil(n (1 - ratio))), signed (as GRACE: the smaller of value and the largest value)"},
+             {"value", "0.01", "threshold of the forms fixed, capped and signed, from 0"},
              {"budget", "1000", "elements of the whole model to keep per step (form=budget)"},
              {"ratio", "0.01", "fraction of the elements to keep (form=kthvalue)"}},
     .make = [](const Values& values) { return std::make_unique<Threshold>(values); },
     // How many reach a threshold depends on the gradients; as good as any guess is 1 %.
     .kept =
-        [](std::int64_t n, const Values& values) {
+        [](std::span<const std::int64_t> shape, const Values& values) {
           const double share = values.text("form") == "kthvalue" ? values.number("ratio", 1e-9, 1) : 0.01;
-          return std::ceil(static_cast<double>(n) * share);
+          return std::ceil(static_cast<double>(numel(shape)) * share);
         },
 });
 

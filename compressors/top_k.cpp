@@ -1,6 +1,8 @@
 // `topk`: the k elements of largest magnitude. `globaltopk`: the same over the whole gradient of the model.
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
 
 #include "compressors/coded_method.h"
 #include "compressors/kernels/select.h"
@@ -9,33 +11,73 @@
 namespace acp {
 namespace {
 
+// How many elements pay best for what they cost: the T that maximises (sum of the T largest squares) / (all
+// squares
+// * cost(T)) with cost(T) = c0 T bits / packet + c1, looked for from T = 1 until the value falls.
+struct Cat {
+  double c0, c1, packet;
+
+  std::size_t count(std::span<const float> y) const {
+    std::vector<std::uint32_t> magnitudes(y.size());
+    std::ranges::transform(y, magnitudes.begin(), kernels::magnitude);
+    std::ranges::sort(magnitudes, std::greater<>());
+    const double total = kernels::sum_of_squares(y);
+    const double bits = 32 + std::ceil(std::log2(static_cast<double>(y.size())));
+    double sum = 0, before = 0;
+    for (std::size_t t = 1; t <= y.size(); ++t) {
+      const double value = static_cast<double>(std::bit_cast<float>(magnitudes[t - 1]));
+      sum += value * value;
+      const double worth = sum / (total * (c0 * static_cast<double>(t) * bits / packet + c1));
+      if (t > 1 && worth < before) return t - 1;
+      before = worth;
+    }
+    return std::max<std::size_t>(y.size() - 1, 1);
+  }
+};
+
 class TopK final : public Sparsifier {
  public:
-  explicit TopK(const Values& values) : ratio_(values) {}
+  explicit TopK(const Values& values)
+      : ratio_(values),
+        cat_{values.number("c0", 0, 1e12), values.number("c1", 0, 1e12), values.number("packet", 1, 1e12)},
+        by_cost_(values.choice("count", std::vector<std::string>{"ratio", "cat"}) == "cat") {}
 
   void select(std::span<const float> y, std::span<const float>, const Block&, Selection& chosen) override {
-    kernels::top_k(y, static_cast<std::size_t>(ratio_.count(static_cast<std::int64_t>(y.size()))),
-                   chosen.indices);
-    take_values(y, chosen);
+    const auto k = by_cost_ ? cat_.count(y)
+                            : static_cast<std::size_t>(ratio_.count(static_cast<std::int64_t>(y.size())));
+    kernels::top_k(y, k, chosen.indices, chosen.values);
   }
   void set_ratio(double ratio) override { ratio_.set(ratio); }
 
  private:
   Ratio ratio_;
+  Cat cat_;
+  bool by_cost_;
 };
+
+std::vector<KeyInfo> keys() {
+  auto result = ratio_keys("0.01");
+  result.insert(result.end(), {{"count", "ratio",
+                                "ratio, or cat: as many as pay best for their cost c0 T bits / packet + c1"},
+                               {"c0", "1", "cost of a packet (count=cat)"},
+                               {"c1", "60", "cost of a message (count=cat)"},
+                               {"packet", "1460", "bits of a packet, as CAT counts them (count=cat)"}});
+  return result;
+}
 
 SparsifierInfo top_k(std::string name, std::string summary, std::string granularity) {
   return {
       .name = std::move(name),
       .summary = std::move(summary),
-      .source = "Stich et al., Sparsified SGD with memory, NeurIPS 2018; ties to the lower index",
-      .keys = ratio_keys("0.01"),
+      .source =
+          "Stich et al., Sparsified SGD with memory, NeurIPS 2018; count=cat: Khirirat et al., AAAI 2021",
+      .keys = keys(),
       .knob = Knob::ratio,
       .exchanges = {"gather", "tree"},
       .granularity = std::move(granularity),
       .make = [](const Values& values) { return std::make_unique<TopK>(values); },
-      .kept = [](std::int64_t n,
-                 const Values& values) { return static_cast<double>(Ratio(values).count(n)); },
+      .kept = [](std::span<const std::int64_t> shape,
+                 const Values& values) { return static_cast<double>(Ratio(values).count(numel(shape))); },
   };
 }
 

@@ -41,8 +41,8 @@ class TreeCodec final : public CodecCompressor {
       const bool sends = place == distance, receives = place == 0 && context.rank + distance < context.size;
       // Also of ranks that have nothing to do: all ranks start the same collectives.
       if (sends) write(message);
-      co_await send_receive(sends ? context.rank - distance : -1, sends ? message : at::Tensor(),
-                            receives ? context.rank + distance : -1, receives ? message : at::Tensor());
+      const int to = sends ? context.rank - distance : -1, from = receives ? context.rank + distance : -1;
+      co_await send_receive(to, message, from, message);
       if (receives) merge_in(message);
     }
     if (context.rank == 0) write(message);
@@ -147,7 +147,8 @@ class TreeCodec final : public CodecCompressor {
         b += from_b;
       }
       std::vector<std::uint32_t> stay;
-      kernels::top_k(sum.values, room_[i], stay);
+      std::vector<float> largest;
+      kernels::top_k(sum.values, room_[i], stay, largest);
       part.chosen.clear();
       std::size_t next = 0;
       for (std::size_t k = 0; k < sum.values.size(); ++k) {

@@ -111,7 +111,8 @@ const bool registered = register_sparsifier({
               "values as signed powers of two in 4 bits, the rounding is kept; or float32"}},
     .memories = {"none"},
     .make = [](const Values& values) { return std::make_unique<Variance>(values); },
-    .kept = [](std::int64_t n, const Values&) { return std::ceil(static_cast<double>(n) * 0.1); },
+    .kept = [](std::span<const std::int64_t> shape,
+               const Values&) { return std::ceil(static_cast<double>(numel(shape)) * 0.1); },
 });
 
 }  // namespace

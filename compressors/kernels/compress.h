@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace acp::kernels {
 
@@ -15,5 +16,9 @@ std::size_t compress(std::span<const float> x, std::uint32_t least, std::uint32_
 // The form that every processor has, and what the others are tested against.
 std::size_t compress_plain(std::span<const float> x, std::uint32_t least, std::uint32_t base,
                            std::uint32_t* indices);
+
+// All forms that this processor has, for their test.
+using CompressForm = std::size_t (*)(std::span<const float>, std::uint32_t, std::uint32_t, std::uint32_t*);
+std::vector<CompressForm> compress_forms();
 
 }  // namespace acp::kernels

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <numeric>
 
 #include "compressors/kernels/compress.h"
@@ -52,25 +53,42 @@ std::uint32_t guess(std::span<const float> x, std::size_t k) {
   return kth_largest(sample, rank);
 }
 
-// Leaves of `indices` (from `first`) those of the k largest, the rest goes.
-void cut_to(std::span<const float> x, std::size_t k, std::size_t first, std::vector<std::uint32_t>& indices) {
-  const std::size_t count = indices.size() - first;
-  if (count == k) return;
-  std::vector<std::uint32_t> magnitudes(count);
-  for (std::size_t i = 0; i < count; ++i) magnitudes[i] = magnitude(x[indices[first + i]]);
-  const auto limit = kth_largest(magnitudes, k);
-  std::size_t above = 0;
-  for (const auto m : std::span(magnitudes).first(k)) above += m > limit;
-  std::size_t equal = k - above;  // how many of those at the limit may stay: the first
-  std::size_t to = first;
-  for (std::size_t i = first; i < indices.size(); ++i) {
-    const auto m = magnitude(x[indices[i]]);
-    const bool stays = m > limit || (m == limit && equal > 0);
-    if (m == limit && equal > 0) --equal;
-    indices[to] = indices[i];
-    to += stays;
+// The k-th largest magnitude of these numbers, all of which reach `least`: counted in 2048 classes between
+// there and the largest, then sorted in one class alone.
+std::uint32_t kth_of_candidates(std::span<const float> values, std::uint32_t least, std::size_t k) {
+  const auto range = largest(values) - least;
+  const auto shift = static_cast<unsigned>(std::max(static_cast<int>(std::bit_width(range)) - 11, 0));
+  std::array<std::uint32_t, 2048> histogram{};
+  for (const float value : values) ++histogram[(magnitude(value) - least) >> shift];
+  std::uint32_t group = range >> shift;
+  while (histogram[group] < k) k -= histogram[group--];
+  std::vector<std::uint32_t> members;
+  members.reserve(histogram[group]);
+  for (const float value : values) {
+    if ((magnitude(value) - least) >> shift == group) members.push_back(magnitude(value));
   }
-  indices.resize(to);
+  return kth_largest(members, k);
+}
+
+// Leaves the k largest of the candidates from `first` on, the rest goes.
+void cut_to(std::size_t k, std::size_t first, std::uint32_t least, std::vector<std::uint32_t>& indices,
+            std::vector<float>& values) {
+  if (values.size() == k) return;
+  const auto limit = kth_of_candidates(values, least, k);
+  std::size_t above = 0;
+  for (const float value : values) above += magnitude(value) > limit;
+  std::size_t equal = k - above;  // how many of those at the limit may stay: the first
+  std::size_t to = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto m = magnitude(values[i]);
+    const bool tie = m == limit && equal > 0;
+    equal -= tie;
+    indices[first + to] = indices[first + i];
+    values[to] = values[i];
+    to += m > limit || tie;
+  }
+  indices.resize(first + k);
+  values.resize(k);
 }
 
 }  // namespace
@@ -95,19 +113,30 @@ std::size_t count(std::span<const float> x, std::uint32_t least) {
   return total;
 }
 
-bool collect(std::span<const float> x, std::uint32_t least, std::size_t most,
-             std::vector<std::uint32_t>& indices) {
+namespace {
+
+// collect(), and the values of what it found while they are in the cache.
+bool collect_values(std::span<const float> x, std::uint32_t least, std::size_t most,
+                    std::vector<std::uint32_t>& indices, std::vector<float>* values) {
   const std::size_t first = indices.size();
   // Stretches keep the room that must be ready for the worst case small.
-  constexpr std::size_t stretch = 1U << 15U;
+  constexpr std::size_t stretch = 1U << 14U;
   std::size_t found = first;
   for (std::size_t from = 0; from < x.size(); from += stretch) {
     const auto part = x.subspan(from, std::min(stretch, x.size() - from));
-    if (indices.size() < found + part.size())
+    if (indices.size() < found + part.size()) {
       indices.resize(std::max(indices.size() * 2, found + part.size()));
-    found += compress(part, least, static_cast<std::uint32_t>(from), indices.data() + found);
+    }
+    const auto count = compress(part, least, static_cast<std::uint32_t>(from), indices.data() + found);
+    if (values != nullptr) {
+      const auto at = values->size();
+      values->resize(at + count);
+      for (std::size_t i = 0; i < count; ++i) (*values)[at + i] = x[indices[found + i]];
+    }
+    found += count;
     if (found - first > most) {
       indices.resize(first);
+      if (values != nullptr) values->clear();
       return false;
     }
   }
@@ -115,35 +144,47 @@ bool collect(std::span<const float> x, std::uint32_t least, std::size_t most,
   return true;
 }
 
-void top_k(std::span<const float> x, std::size_t k, std::vector<std::uint32_t>& indices) {
+// More elements at the limit than there is room for: all above it, and the first ones at it.
+void take_ties(std::span<const float> x, std::size_t k, std::uint32_t limit,
+               std::vector<std::uint32_t>& indices, std::vector<float>& values) {
+  std::vector<std::uint32_t> larger, equal;
+  collect(x, limit + 1, x.size(), larger);
+  for (std::uint32_t i = 0; larger.size() + equal.size() < k; ++i) {
+    if (magnitude(x[i]) == limit) equal.push_back(i);
+  }
+  const auto first = static_cast<std::ptrdiff_t>(indices.size());
+  std::ranges::merge(larger, equal, std::back_inserter(indices));
+  for (const auto i : std::span(indices).subspan(static_cast<std::size_t>(first))) values.push_back(x[i]);
+}
+
+}  // namespace
+
+bool collect(std::span<const float> x, std::uint32_t least, std::size_t most,
+             std::vector<std::uint32_t>& indices) {
+  return collect_values(x, least, most, indices, nullptr);
+}
+
+void top_k(std::span<const float> x, std::size_t k, std::vector<std::uint32_t>& indices,
+           std::vector<float>& values) {
   k = std::min(k, x.size());
+  values.clear();
   if (k == 0) return;
   const std::size_t first = indices.size();
   if (k == x.size() || x.size() <= small) {
     indices.resize(first + x.size());
     std::iota(indices.begin() + static_cast<std::ptrdiff_t>(first), indices.end(), 0U);
-  } else {
-    const std::size_t most = std::min(x.size(), 2 * k + x.size() / 64);
-    if (!collect(x, guess(x, k), most, indices) || indices.size() - first < k) {
-      indices.resize(first);  // many equal values, or an unlucky sample: look exactly
-      const auto limit = kth_by_digits(x, k);
-      if (!collect(x, limit, most, indices)) {  // more ties at the limit than there is room for
-        if (limit < infinite) collect(x, limit + 1, x.size(), indices);
-        std::vector<std::uint32_t> larger(indices.begin() + static_cast<std::ptrdiff_t>(first),
-                                          indices.end());
-        std::size_t missing = k - larger.size();
-        indices.resize(first);
-        std::vector<std::uint32_t> equal;
-        for (std::uint32_t i = 0; missing > 0; ++i) {
-          if (magnitude(x[i]) != limit) continue;
-          equal.push_back(i);
-          --missing;
-        }
-        std::merge(larger.begin(), larger.end(), equal.begin(), equal.end(), std::back_inserter(indices));
-      }
-    }
+    values.assign(x.begin(), x.end());
+    return cut_to(k, first, 0, indices, values);
   }
-  cut_to(x, k, first, indices);
+  const std::size_t most = std::min(x.size(), 2 * k + x.size() / 64);
+  auto least = guess(x, k);
+  if (!collect_values(x, least, most, indices, &values) || values.size() < k) {
+    indices.resize(first);  // many equal values, or an unlucky sample: look exactly
+    values.clear();
+    least = kth_by_digits(x, k);
+    if (!collect_values(x, least, most, indices, &values)) return take_ties(x, k, least, indices, values);
+  }
+  cut_to(k, first, least, indices, values);
 }
 
 std::uint32_t largest(std::span<const float> x) {

@@ -26,7 +26,9 @@ bool collect(std::span<const float> x, std::uint32_t least, std::size_t most,
              std::vector<std::uint32_t>& indices);
 
 // Appends the indices of the k elements of largest magnitude, ascending; among equals the lower indices.
-void top_k(std::span<const float> x, std::size_t k, std::vector<std::uint32_t>& indices);
+// `values` becomes x at these.
+void top_k(std::span<const float> x, std::size_t k, std::vector<std::uint32_t>& indices,
+           std::vector<float>& values);
 
 // The k-th largest of these magnitudes (k from 1); reorders them.
 std::uint32_t kth_largest(std::span<std::uint32_t> magnitudes, std::size_t k);

@@ -26,8 +26,32 @@ const std::vector<std::string> low_rank{"acpsgd:rank=3",
                                         "powersgd:form=alternating,rank=2,iterations=3,min_rate=0.5",
                                         "powersgd:form=halfrankk,rank=2"};
 
+// Beside the defaults: other exchanges, forms of the wire, hybrids.
+const std::vector<std::string> sparse{"topk:exchange=tree,ratio=0.2",
+                                      "topk:values=fp16,ratio=0.3,indices=bitmap",
+                                      "topk:indices=plain,nonfinite=skip",
+                                      "globaltopk:exchange=tree",
+                                      "randomk:exchange=gather,ratio=0.1",
+                                      "randomk:values=fp16,nonfinite=skip",
+                                      "randomblock:rank=1",
+                                      "threshold:value=1,indices=delta",
+                                      "threshold:form=capped,value=100",
+                                      "dgc:exact_below=0,ratio=0.1",
+                                      "sidco:ratio=0.1,stages=2",
+                                      "redsync:ratio=0.1",
+                                      "adacomp:bin_size=20,c=0.5",
+                                      "adacomp:bin_size=0,send=ternary",
+                                      "variance:encoding=float32,alpha=1"};
+
+// Made of a sparsifier or a quantiser.
+bool is_coded(const std::string& spec) {
+  const auto& keys = find_method(spec.substr(0, spec.find_first_of(":+"))).keys;
+  return std::ranges::any_of(keys, [](const KeyInfo& key) { return key.name == "exchange"; });
+}
+
 std::vector<std::string> all_methods() {
   auto specs = low_rank;
+  specs.insert(specs.end(), sparse.begin(), sparse.end());
   for (const auto* method : methods()) specs.push_back(method->name);
   return specs;
 }
@@ -91,6 +115,10 @@ TEST_CASE("error feedback loses nothing: sent + kept = gradient + error before",
   };
   auto specs = low_rank;
   specs.insert(specs.end(), {"fp16", "bf16"});
+  for (const auto& spec : all_methods()) {
+    const auto memories = CompressorFactory(spec, {}).memories();
+    if (is_coded(spec) && std::ranges::find(memories, "residual") != memories.end()) specs.push_back(spec);
+  }
   for (const auto& spec : specs) {
     for (const int size : {1, 3}) {
       const auto ranks = each_rank(size, [&](Communicator& communicator) {
@@ -108,7 +136,8 @@ TEST_CASE("error feedback loses nothing: sent + kept = gradient + error before",
         return steps;
       });
       // A 16-bit average is rounded once more on the wire: half a unit in the last of 11 or 8 bits.
-      const double tolerance = spec == "fp16" ? 5e-4 : spec == "bf16" ? 4e-3 : 5e-6;
+      const bool half = spec == "fp16" || spec.starts_with("randomk:values=fp16");
+      const double tolerance = half ? 5e-4 : spec == "bf16" ? 4e-3 : 5e-6;
       CAPTURE(spec, size);
       for (std::size_t i = 0; i < 5; ++i) {
         for (const auto& [name, shape] : net) {
@@ -227,6 +256,8 @@ TEST_CASE("every floating dtype passes through every compressor", "[ranks]") {
         for (const auto& [name, value] : results[0][i]) {
           CHECK(value.scalar_type() == type);
           CAPTURE(i, name);
+          // What is chosen or rounded to a few bits jumps when the input is rounded.
+          if (rounded && is_coded(spec)) continue;
           CHECK(largest(value.to(at::kDouble) - reference[0][i].at(name).to(at::kDouble)) < tolerance);
         }
       }
@@ -278,6 +309,8 @@ TEST_CASE("a saved and loaded compressor goes on as if nothing had happened", "[
 
 TEST_CASE("state moves to other buckets by name", "[ranks]") {
   for (const auto& spec : all_methods()) {
+    if (CompressorFactory(spec, {}).granularity() != "layer")
+      continue;  // chooses over the bucket that it is in
     const auto results = each_rank(2, [&](Communicator& communicator) {
       RankDriver whole(spec, net, communicator);
       train(whole, net, communicator.rank(), 3);
@@ -311,6 +344,9 @@ TEST_CASE("messages have the size that the registry promises", "[ranks]") {
   const Shapes shapes{{"w", {40, 30}}, {"b", {40}}, {"conv", {8, 4, 3, 3}}};
   for (auto spec : all_methods()) {
     if (spec.find("start=") != std::string::npos) continue;
+    // How many elements these send depends on the gradients.
+    if (spec.starts_with("threshold") || spec.starts_with("adacomp") || spec.starts_with("variance"))
+      continue;
     const CompressorFactory factory(spec, {});
     double promised = 0;
     for (const auto& [name, shape] : shapes) promised += factory.wire_bytes(shape, 4);
@@ -324,8 +360,13 @@ TEST_CASE("messages have the size that the registry promises", "[ranks]") {
       return sum;
     });
     const double count = spec == "fp16" || spec == "bf16" ? 2 : 4;  // of missing gradients, one number
-    CAPTURE(spec);
-    CHECK(bytes[0] == promised + count);
+    CAPTURE(spec, bytes[0], promised);
+    if (is_coded(spec)) {
+      CHECK(bytes[0] >= 0.5 * promised);
+      CHECK(bytes[0] <= 1.7 * promised + 32);  // sizes of messages, flags
+    } else {
+      CHECK(bytes[0] == promised + count);
+    }
   }
 }
 

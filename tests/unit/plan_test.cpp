@@ -92,3 +92,11 @@ TEST_CASE("allocated buckets view their parameters as matrices", "[unit][plan]")
   CHECK(buckets[1].slices[0].numel() == 1);
   CHECK(buckets[1].index == 1);
 }
+
+TEST_CASE("a whole model is one bucket of each dtype, whatever is sent of it", "[unit]") {
+  std::vector<ParameterInfo> p{info("a", {1000, 1000}), info("b", {7}), info("c", {0}), info("d", {5, 5})};
+  for (auto& parameter : p) parameter.wire_bytes = 0;
+  CHECK(make_plan(p, std::vector<int>{3, 2, 1, 0}, whole_model) == Plan{{3, 1, 0}});
+  p[1].dtype = at::kDouble;
+  CHECK(make_plan(p, std::vector<int>{3, 2, 1, 0}, whole_model) == Plan{{1}, {3, 0}});
+}
