@@ -84,6 +84,10 @@ class Quantiser {
   // same block, step, rank and values give the same bytes.
   virtual void encode(std::span<const float> x, const Block& block, std::span<std::byte> code) = 0;
 
+  // encode(y), and what the code lacks stays in y: y -= decoded. Methods that can do both in one pass override
+  // it.
+  virtual void encode_and_keep(std::span<float> y, const Block& block, std::span<std::byte> code);
+
   // The values that the code stands for. DataError if it cannot be a code of out.size() values.
   virtual void decode(std::span<const std::byte> code, std::span<float> out) const = 0;
 

@@ -166,6 +166,14 @@ bool register_quantiser(QuantiserInfo given) {
   });
 }
 
+std::unique_ptr<Quantiser> make_quantiser(const MethodSpec& spec, std::span<const std::int64_t> shape) {
+  const auto found = parts<QuantiserInfo>().find(fold(spec.name));
+  if (found == parts<QuantiserInfo>().end()) {
+    throw ConfigError(in_quotes(spec.name) + " is not a quantiser");
+  }
+  return found->second.make(Values(spec, find_method(spec.name).keys), shape);
+}
+
 std::optional<HybridMethod> find_hybrid(const MethodSpec& sparsifier, const MethodSpec& quantiser) {
   const auto select = parts<SparsifierInfo>().find(fold(sparsifier.name));
   const auto code = parts<QuantiserInfo>().find(fold(quantiser.name));

@@ -72,6 +72,10 @@ struct QuantiserInfo {
 bool register_sparsifier(SparsifierInfo info);
 bool register_quantiser(QuantiserInfo info);
 
+// A quantiser alone, for a block of this shape: what tests and measurements use. ConfigError if no quantiser
+// has the name.
+std::unique_ptr<Quantiser> make_quantiser(const MethodSpec& spec, std::span<const std::int64_t> shape);
+
 // The compressor `sparsifier+quantiser` of these two methods, both with their keys' values; nothing where no
 // such pair is known. What CompressorFactory calls for `+`.
 struct HybridMethod {

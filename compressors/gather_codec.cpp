@@ -107,6 +107,9 @@ class GatherCodec final : public CodecCompressor {
   void encode_dense(Part& part, const StepContext& step, bool present) {
     const auto code = room(part.quantiser->bytes(part.count));
     if (!present) return;
+    if (settings_.memory == MemoryKind::residual) {
+      return part.quantiser->encode_and_keep(values(part), part.block(step), code);
+    }
     part.quantiser->encode(values(part), part.block(step), code);
     if (!memory_.keeps()) return;
     decoded_.resize(static_cast<std::size_t>(part.count));

@@ -35,11 +35,16 @@ class Philox {
     }
   }
 
+  // For kernels that run the rounds on many counters at once.
+  std::array<std::uint32_t, 2> key() const {
+    return {static_cast<std::uint32_t>(key_), static_cast<std::uint32_t>(key_ >> 32U)};
+  }
+
   // 128 random bits for a counter.
   Block block(std::uint64_t high, std::uint64_t low) const {
     return rounds({static_cast<std::uint32_t>(low), static_cast<std::uint32_t>(low >> 32U),
                    static_cast<std::uint32_t>(high), static_cast<std::uint32_t>(high >> 32U)},
-                  {static_cast<std::uint32_t>(key_), static_cast<std::uint32_t>(key_ >> 32U)});
+                  key());
   }
 
   // Uniform whole numbers of 64 bits, and numbers in [0, 1) with 53 bits.
