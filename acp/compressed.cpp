@@ -60,7 +60,7 @@ struct Compressed::Impl {
     info.dtype = tensor.scalar_type();
     info.device = tensor.device();
     Entry entry;
-    entry.bucket = std::move(allocate({{0}}, std::span(&info, 1)).at(0));
+    entry.bucket = std::move(allocate({std::vector<int>{0}}, std::span(&info, 1)).at(0));
     entry.compressor = factory.make(entry.bucket);
     entry.description = describe(tensor);
     load(entry, name);

@@ -109,8 +109,8 @@ bool CodecCompressor::any(const Part& part, const Flags& used) const {
 }
 
 bool CodecCompressor::all(const Part& part, const Flags& used) const {
-  return std::ranges::find(std::span(used).subspan(part.first, part.slices), 0) ==
-         std::span(used).subspan(part.first, part.slices).end();
+  const auto of_part = std::span(used).subspan(part.first, part.slices);
+  return std::ranges::all_of(of_part, [](auto flag) { return flag != 0; });
 }
 
 std::span<float> CodecCompressor::values(const Part& part) {

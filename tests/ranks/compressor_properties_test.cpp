@@ -41,7 +41,15 @@ const std::vector<std::string> sparse{"topk:exchange=tree,ratio=0.2",
                                       "redsync:ratio=0.1",
                                       "adacomp:bin_size=20,c=0.5",
                                       "adacomp:bin_size=0,send=ternary",
-                                      "variance:encoding=float32,alpha=1"};
+                                      "variance:encoding=float32,alpha=1",
+                                      "topk:ratio=0.1+efsignsgd",
+                                      "topk:ratio=0.2+terngrad",
+                                      "topk:ratio=0.1,indices=plain+qsgd:bits=4",
+                                      "globaltopk:ratio=0.1+natural",
+                                      "randomk:ratio=0.2+onebit",
+                                      "dgc:ratio=0.2+qsgd",
+                                      "adacomp:bin_size=20+efsignsgd",
+                                      "adacomp:bin_size=20+terngrad"};
 
 // Made of a sparsifier or a quantiser.
 bool is_coded(const std::string& spec) {
