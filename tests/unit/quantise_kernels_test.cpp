@@ -13,6 +13,7 @@
 #include "compressors/kernels/random.h"
 #include "compressors/philox.h"
 #include "tests/catch.h"
+#include "tests/support/print_bytes.h"
 
 using namespace acp;
 using Bytes = std::vector<std::uint8_t>;
