@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "comm/error.h"
 #include "compressors/residual.h"
 #include "tests/catch.h"
 #include "tests/support/rank_driver.h"
