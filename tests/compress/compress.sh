@@ -59,14 +59,14 @@ run --sizes 1K --compressors none --json "$work/absent/rows" && refused 'file th
 few=(--sizes 1K/40K --iterations 2 --warmup 1)
 run "${few[@]}" --quiet --versus-torch --json "$work/rows"
 if [ "$code" = 0 ] && [ ! -s "$work/out" ] && [ ! -s "$work/err" ]; then ok; else no 'all methods, quiet' "exit code $code, or output"; fi
-holds 'every method at both sizes' 'all({r["bytes"] for r in rows if r["compressor"] == c and r["part"] == "exchange"} == {900, 40000}
+holds 'every method at both sizes' 'all({r["bytes"] for r in rows if r["compressor"] == c and r["part"] == "exchange"} == {960, 40000}
   for c in "none fp16 bf16 powersgd acpsgd topk globaltopk randomk randomblock threshold dgc redsync sidco adacomp variance signsgd efsignsgd signum onebit terngrad qsgd natural cgx atomo topk+efsignsgd".split())'
 holds 'figures are numbers' 'all(isinstance(r[k], (int, float)) and math.isfinite(r[k]) and r[k] >= 0 for r in rows if r["part"] != "kernel"
   for k in ("bits_per_element", "relative_error", "encode_ms", "decode_ms", "encode_gbps", "decode_gbps", "memcpy_gbps", "encode_of_memcpy", "decode_of_memcpy", "both_of_memcpy"))'
 holds 'nothing is lost without compression' '[r["relative_error"] for r in rows if r["compressor"] == "none"] == [0, 0]'
 holds 'codes of the exact size' '{r["compressor"]: r["bits_per_element"] for r in rows if r["part"] == "quantiser" and r["bytes"] == 40000}.items() >=
   {"signsgd": 1, "efsignsgd": 1 + 32 / 10000, "onebit": 1 + 64 / 10000, "terngrad": 2 + 32 / 10000, "natural": 8, "qsgd": 8 + 79 * 32 / 10000, "cgx:bits=8": 8 + 20 * 64 / 10000}.items()'
-holds 'errors in their order' '(lambda e: e["fp16"] < e["natural"] < e["efsignsgd"] < 1 and e["qsgd"] < e["qsgd:bits=4"])({r["compressor"]: r["relative_error"] for r in rows if r["bytes"] == 40000})'
+holds 'errors in their order' '(lambda e: e["fp16"] < e["natural"] < e["efsignsgd"] < 1 and e["qsgd"] < e["qsgd:bits=4"])({r["compressor"]: r["relative_error"] for r in rows if r["part"] != "kernel" and r["bytes"] == 40000})'
 holds 'libtorch beside it' 'all(r["torch_encode_ms"] > 0 and r["speedup"] > 0 for r in rows if r["compressor"] in ("topk", "efsignsgd", "qsgd", "acpsgd"))'
 holds 'parts of low rank agree with libtorch' 'sum(r["part"] == "kernel" for r in rows) == 8 and all(r["error"] < 1e-5 for r in rows if r["part"] == "kernel")'
 holds 'bases are orthonormal to 1e-6' 'all(r["error"] < 1e-6 for r in rows if r["compressor"].startswith("bases"))'
