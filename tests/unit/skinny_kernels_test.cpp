@@ -5,6 +5,7 @@
 #include "compressors/kernels/skinny.h"
 #include "compressors/philox.h"
 #include "tests/catch.h"
+#include "tests/support/kernel_form.h"
 
 using namespace acp;
 using namespace acp::kernels;
@@ -22,7 +23,8 @@ const std::vector<Skinny> sizes{{1, 1, 1},   {1, 7, 2},   {7, 1, 3},   {2, 8, 4}
 
 }  // namespace
 
-TEST_CASE("kernels: skinny products equal the plain ones, cut anywhere", "[unit]") {
+TEST_CASE("kernels: skinny products equal the plain ones, cut anywhere", "[unit][kernels]") {
+  const UseForm form(GENERATE(every_form));
   for (const auto& size : sizes) {
     for (const bool grows : {false, true}) {
       CAPTURE(size.n, size.m, size.r, grows);
@@ -52,7 +54,8 @@ TEST_CASE("kernels: skinny products equal the plain ones, cut anywhere", "[unit]
   }
 }
 
-TEST_CASE("kernels: outer products equal the plain ones, cut anywhere", "[unit]") {
+TEST_CASE("kernels: outer products equal the plain ones, cut anywhere", "[unit][kernels]") {
+  const UseForm form(GENERATE(every_form));
   for (const auto& size : sizes) {
     if (size.r > widest_outer) continue;
     for (const auto write : {Write::set, Write::add, Write::subtract}) {
@@ -67,7 +70,8 @@ TEST_CASE("kernels: outer products equal the plain ones, cut anywhere", "[unit]"
   }
 }
 
-TEST_CASE("kernels: dot products of rows and sums of rows equal the plain ones", "[unit]") {
+TEST_CASE("kernels: dot products of rows and sums of rows equal the plain ones", "[unit][kernels]") {
+  const UseForm form(GENERATE(every_form));
   for (const std::size_t count : {1, 2, 3, 4, 5, 8, 11, 32, 300}) {
     for (const std::size_t length : {1, 3, 8, 15, 64, 577, 2100}) {
       CAPTURE(count, length);
