@@ -1,11 +1,8 @@
-// Runs a test case once for every form of the kernels:
-//   const UseForm form(GENERATE(every_form));
-// Forms that the processor lacks repeat the widest that it has.
+// Runs a test case once for every form of the kernels that the processor has:
+//   const UseForm form(GENERATE(from_range(kernels::forms())));
 #pragma once
 
 #include "compressors/kernels/simd.h"
-
-#define every_form acp::kernels::Form::plain, acp::kernels::Form::avx2, acp::kernels::Form::avx512
 
 namespace acp {
 
