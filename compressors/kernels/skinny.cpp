@@ -58,13 +58,13 @@ void put(T& out, T value, Write write) {
   if (write == Write::subtract) out -= value;
 }
 
-// One row of P Q^T from column `from` on; `p` points at the row's number of the first vector. R is known when
+// Some columns of one row of P Q^T; `p` points at the row's number of the first vector. R is known when
 // compiled, so the sum stays in registers.
 template <std::size_t R, class T>
-void outer_row(const T* p, const T* q, T* __restrict row, Skinny size, Write write, std::size_t from) {
+void outer_row(const T* p, const T* q, T* __restrict row, Skinny size, Write write, Lines columns) {
   std::array<T, R> factors{};
   for (std::size_t k = 0; k < R; ++k) factors[k] = p[k * size.n];
-  for (std::size_t j = from; j < size.m; ++j) {
+  for (std::size_t j = columns.begin; j < columns.end; ++j) {
     T sum = factors[0] * q[j];
     for (std::size_t k = 1; k < R; ++k) sum += factors[k] * q[k * size.m + j];
     put(row[j], sum, write);
@@ -76,7 +76,7 @@ void outer_rows(std::index_sequence<R...>, const T* p, const T* q, T* out, Skinn
                 Lines rows) {
   const auto all = [&]<std::size_t count>(std::integral_constant<std::size_t, count>) {
     for (std::size_t i = rows.begin; i < rows.end; ++i) {
-      outer_row<count>(p + i, q, out + i * size.m, size, write, 0);
+      outer_row<count>(p + i, q, out + i * size.m, size, write, {0, size.m});
     }
   };
   ((R + 1 == size.r ? all(std::integral_constant<std::size_t, R + 1>()) : void()), ...);
@@ -209,15 +209,25 @@ void add_four(float* row, const float* added, const float* p, float* q, Skinny s
   add_rows(row, p, q, size, {0, 4}, {rest, columns.end});
 }
 
-template <std::size_t R, Write write>
+// Results of this size do not stay in the cache: they are written past it, which spares memory the reading of
+// what is overwritten.
+constexpr std::size_t streamed = std::size_t{2} << 20;  // floats
+
+// Floats up to the next address that is a multiple of 32.
+std::size_t misaligned(const float* x) {
+  return (32 - reinterpret_cast<std::uintptr_t>(x) % 32) % 32 / sizeof(float);
+}
+
+template <std::size_t R, Write write, bool stream>
 ACP_AVX2 void outer_avx2(const float* p, const float* q, float* out, Skinny size, Lines rows) {
-  const std::size_t m = size.m, whole = m / lanes * lanes;
+  const std::size_t m = size.m;
   for (std::size_t i = rows.begin; i < rows.end; ++i) {
     float* const row = out + i * m;
+    const std::size_t first = stream ? std::min(misaligned(row), m) : 0, end = m - (m - first) % lanes;
     __m256 factors[R];
 #pragma GCC unroll 8
     for (std::size_t k = 0; k < R; ++k) factors[k] = _mm256_set1_ps(p[k * size.n + i]);
-    for (std::size_t j = 0; j < whole; j += lanes) {
+    for (std::size_t j = first; j < end; j += lanes) {
       __m256 sum = _mm256_mul_ps(factors[0], _mm256_loadu_ps(q + j));
 #pragma GCC unroll 8
       for (std::size_t k = 1; k < R; ++k) {
@@ -225,17 +235,20 @@ ACP_AVX2 void outer_avx2(const float* p, const float* q, float* out, Skinny size
       }
       if constexpr (write == Write::add) sum = _mm256_add_ps(_mm256_loadu_ps(row + j), sum);
       if constexpr (write == Write::subtract) sum = _mm256_sub_ps(_mm256_loadu_ps(row + j), sum);
-      _mm256_storeu_ps(row + j, sum);
+      stream ? _mm256_stream_ps(row + j, sum) : _mm256_storeu_ps(row + j, sum);
     }
-    outer_row<R>(p + i, q, row, size, write, whole);
+    outer_row<R>(p + i, q, row, size, write, {0, first});
+    outer_row<R>(p + i, q, row, size, write, {end, m});
   }
+  if constexpr (stream) _mm_sfence();
 }
 
 template <std::size_t R>
 void outer_avx2(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows) {
-  if (write == Write::set) outer_avx2<R, Write::set>(p, q, out, size, rows);
-  if (write == Write::add) outer_avx2<R, Write::add>(p, q, out, size, rows);
-  if (write == Write::subtract) outer_avx2<R, Write::subtract>(p, q, out, size, rows);
+  if (write == Write::add) return outer_avx2<R, Write::add, false>(p, q, out, size, rows);
+  if (write == Write::subtract) return outer_avx2<R, Write::subtract, false>(p, q, out, size, rows);
+  size.n* size.m < streamed ? outer_avx2<R, Write::set, false>(p, q, out, size, rows)
+                            : outer_avx2<R, Write::set, true>(p, q, out, size, rows);
 }
 
 template <std::size_t... R>

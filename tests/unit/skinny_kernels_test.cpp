@@ -70,6 +70,17 @@ TEST_CASE("kernels: outer products equal the plain ones, cut anywhere", "[unit][
   }
 }
 
+// Large results take another way to memory, from rows that begin anywhere.
+TEST_CASE("kernels: large outer products equal the plain ones", "[unit][kernels]") {
+  const UseForm form(GENERATE(from_range(kernels::forms())));
+  const Skinny size{1031, 2049, 3};
+  const auto p = normal(size.r * size.n, 2), q = normal(size.r * size.m, 3);
+  std::vector<float> out(size.n * size.m + 1, 9), plain(out);
+  outer(p.data(), q.data(), out.data() + 1, size, Write::set, {0, size.n});
+  outer_plain(p.data(), q.data(), plain.data() + 1, size, Write::set, {0, size.n});
+  CHECK(out == plain);
+}
+
 TEST_CASE("kernels: dot products of rows and sums of rows equal the plain ones", "[unit][kernels]") {
   const UseForm form(GENERATE(from_range(kernels::forms())));
   for (const std::size_t count : {1, 2, 3, 4, 5, 8, 11, 32, 300}) {
