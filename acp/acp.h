@@ -4,6 +4,7 @@
 #include "acp/broadcast.h"
 #include "acp/checkpoint.h"
 #include "acp/collectives.h"
+#include "acp/compressed.h"
 #include "acp/context.h"
 #include "acp/distributed_optimizer.h"
 #include "acp/gradient_reducer.h"

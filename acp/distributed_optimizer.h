@@ -25,11 +25,13 @@ class DistributedOptimizer final : public Base {
         reducer_(detail::match_parameters(this->param_groups(), detail::to_named(named_parameters)),
                  std::move(options)) {
     reducer_.require_finish_step();
+    detail::warn_of_momentum(this->param_groups(), reducer_);
   }
   // Parameters are named "group.index".
   explicit DistributedOptimizer(Base base, Options options = {})
       : Base(std::move(base)), reducer_(detail::number_parameters(this->param_groups()), std::move(options)) {
     reducer_.require_finish_step();
+    detail::warn_of_momentum(this->param_groups(), reducer_);
   }
   DistributedOptimizer(const DistributedOptimizer&) = delete;
   DistributedOptimizer& operator=(const DistributedOptimizer&) = delete;
@@ -47,7 +49,7 @@ class DistributedOptimizer final : public Base {
       });
     } else {
       reducer_.synchronize();
-      loss = Base::step(nullptr);
+      if (!reducer_.skipped()) loss = Base::step(nullptr);
     }
     reducer_.finish_step();
     return loss;

@@ -1,12 +1,17 @@
 // GradientReducer: hooks on the parameters, hand-over to the engine, the end of a step.
 #include "acp/gradient_reducer.h"
 
+#include <ATen/ops/full.h>
 #include <c10/core/GradMode.h>
+#include <spdlog/spdlog.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <limits>
+
 #include "acp/reducer_impl.h"
 #include "comm/error.h"
+#include "compressors/finite.h"
 #include "fusion/ownership.h"
 
 namespace acp {
@@ -85,13 +90,15 @@ void GradientReducer::Impl::on_gradient(std::size_t index) {
 // tensor, non-contiguous or sparse.
 void GradientReducer::Impl::adopt(Parameter& p) {
   at::Tensor& grad = p.tensor.mutable_grad();
-  if (grad.layout() == at::kStrided && grad.data_ptr() == p.slot.data_ptr() && grad.is_contiguous()) {
-    take_ownership(p.slot);
-    return;
-  }
-  p.alias.copy_(grad.layout() == at::kStrided ? grad : grad.to_dense());
+  const bool ours =
+      grad.layout() == at::kStrided && grad.data_ptr() == p.slot.data_ptr() && grad.is_contiguous();
+  if (!ours) p.alias.copy_(grad.layout() == at::kStrided ? grad : grad.to_dense());
   take_ownership(p.slot);
-  grad = p.alias;
+  if (!ours) grad = p.alias;
+  // Here, while it is in the cache.
+  if (options.nonfinite() != "auto" && !bad && !all_finite(p.slot)) {
+    bad = static_cast<std::size_t>(&p - parameters.data());
+  }
 }
 
 void GradientReducer::Impl::hand_over(std::size_t bucket) {
@@ -100,7 +107,7 @@ void GradientReducer::Impl::hand_over(std::size_t bucket) {
 }
 
 bool GradientReducer::Impl::overlaps() const {
-  return options.overlap() && options.hooks() && options.clip_local() == 0;
+  return options.overlap() && options.hooks() && options.clip_local() == 0 && options.nonfinite() != "skip";
 }
 
 void GradientReducer::Impl::report(Event::Kind kind, Clock::time_point begin) const {
@@ -127,6 +134,7 @@ void GradientReducer::Impl::synchronize() {
   if (!attached) throw Error("synchronize() before attach(): give the reducer its parameters first");
   {
     const std::lock_guard lock(mutex);
+    if (!reduced) skipped = false;
     if (skip > 0) {
       if (open && !reduced) {
         throw Error(
@@ -146,18 +154,23 @@ void GradientReducer::Impl::synchronize() {
     {
       const std::lock_guard lock(mutex);
       complete_missing();
+      skipped = options.nonfinite() == "skip" && leave_out();
+      if (options.nonfinite() == "error") refuse_bad();
+    }
+    if (!skipped) {
+      const std::lock_guard lock(mutex);
       if (options.clip_local() > 0) clip_local();
       for (std::size_t b = 0; b < handed.size(); ++b) {
         if (!handed[b]) hand_over(b);
       }
     }
-    engine->synchronize();
+    if (!skipped) engine->synchronize();
     restore_unused();
   }
   const std::lock_guard lock(mutex);
   exposed_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
   report(Event::Kind::synchronize, begin);
-  ++reductions;
+  ++(skipped ? left_out : reductions);
   reduced = true;
   if (!explicit_steps) reset_step();
 }
@@ -191,6 +204,37 @@ void GradientReducer::Impl::restore_unused() {
   }
 }
 
+void GradientReducer::Impl::refuse_bad() {
+  if (!bad) return;
+  const auto error = std::make_exception_ptr(DataError(not_finite(channel->rank(), parameters[*bad].name)));
+  channel->abort(error);
+  std::rethrow_exception(error);
+}
+
+// One number of every rank: the first bad rank and its parameter. Nothing of the step is on its way yet.
+bool GradientReducer::Impl::leave_out() {
+  const auto count = static_cast<std::int64_t>(parameters.size());
+  const std::int64_t none = std::numeric_limits<std::int64_t>::max();
+  const at::Tensor first = at::full({1}, none, at::kLong);
+  if (bad) first.fill_(channel->rank() * count + static_cast<std::int64_t>(*bad));
+  Collective op = Collective::all_reduce(first, ReduceOp::min);
+  op.label = "search for NaN, step " + std::to_string(reductions);
+  perform(*channel, std::move(op));
+  const auto found = first.item<std::int64_t>();
+  if (found == none) return false;
+  if (channel->rank() == 0) {
+    spdlog::warn("{}; this step is left out on all ranks",
+                 not_finite(static_cast<int>(found / count),
+                            parameters[static_cast<std::size_t>(found % count)].name));
+  }
+  for (Parameter& p : parameters) p.stash.reset();
+  for (std::size_t b = 0; b < engine->size(); ++b) {
+    engine->bucket(b).grads.zero_();
+    std::ranges::fill(engine->bucket(b).used, std::uint8_t{0});
+  }
+  return true;
+}
+
 void GradientReducer::Impl::clip_local() {
   double sum = 0;
   for (const Parameter& p : parameters) {
@@ -217,6 +261,7 @@ void GradientReducer::Impl::reset_step() {
     }
   }
   open = reduced = false;
+  bad.reset();
 }
 
 GradientReducer::GradientReducer(Options options)
@@ -259,6 +304,15 @@ void GradientReducer::require_finish_step() {
   impl_->explicit_steps = true;
 }
 
+bool GradientReducer::skipped() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->skipped;
+}
+
+double GradientReducer::memory_momentum() const {
+  return impl_->factory.memory_momentum();
+}
+
 at::Tensor GradientReducer::mean(const at::Tensor& x) {
   const c10::NoGradGuard no_grad;
   at::Tensor result = x.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous);
@@ -298,6 +352,7 @@ ReducerStatistics GradientReducer::statistics() const {
   ReducerStatistics s;
   const std::lock_guard lock(impl_->mutex);
   s.steps = impl_->reductions;
+  s.skipped = impl_->left_out;
   s.dense_bytes = impl_->reductions * impl_->dense_bytes_per_step;
   s.exposed_seconds = impl_->exposed_seconds;
   if (impl_->engine) {

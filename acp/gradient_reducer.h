@@ -30,6 +30,7 @@ NamedTensors named_tensors(const OrderedDict& items) {
 // What the reductions so far have cost this rank; differences of two snapshots give figures per step.
 struct ReducerStatistics {
   std::uint64_t steps = 0;
+  std::uint64_t skipped = 0;        // steps that were left out, not among `steps`
   std::uint64_t payload_bytes = 0;  // inputs of all collectives
   std::uint64_t dense_bytes = 0;    // all gradients in their own dtype
   std::uint64_t collectives = 0;
@@ -66,6 +67,13 @@ class GradientReducer {
   // and a gradient that arrives in between is an error.
   void require_finish_step();
   void finish_step();
+
+  // The last synchronize() left the step out (Options::nonfinite("skip")): its gradients are zero on all
+  // ranks, and error memories and step counters are as they were. DistributedOptimizer does not step then,
+  // unless it steps by a closure: it then sees the zeros.
+  bool skipped() const;
+  // Of the momentum that the error memory in force contains ("dgc"); 0 otherwise.
+  double memory_momentum() const;
 
   // The mean of x over the ranks, x unchanged; between steps, on every rank alike.
   at::Tensor mean(const at::Tensor& x);

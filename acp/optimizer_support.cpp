@@ -1,6 +1,10 @@
 // Matches an optimizer's parameters with the model's names.
 #include "acp/optimizer_support.h"
 
+#include <spdlog/spdlog.h>
+#include <torch/optim/rmsprop.h>
+#include <torch/optim/sgd.h>
+
 #include <sstream>
 #include <unordered_map>
 #include <unordered_set>
@@ -15,6 +19,15 @@ std::string shape_text(const at::Tensor& t) {
   std::ostringstream text;
   text << t.sizes();
   return text.str();
+}
+
+double momentum_of(const torch::optim::OptimizerParamGroup& group) {
+  if (!group.has_options()) return 0;
+  if (const auto* sgd = dynamic_cast<const torch::optim::SGDOptions*>(&group.options()))
+    return sgd->momentum();
+  if (const auto* rms = dynamic_cast<const torch::optim::RMSpropOptions*>(&group.options()))
+    return rms->momentum();
+  return 0;
 }
 
 void remove_repeats(std::vector<torch::optim::OptimizerParamGroup>& groups) {
@@ -72,6 +85,21 @@ NamedTensors number_parameters(std::vector<torch::optim::OptimizerParamGroup>& g
     }
   }
   return result;
+}
+
+void warn_of_momentum(const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                      const GradientReducer& reducer) {
+  if (reducer.memory_momentum() == 0 || rank() != 0) return;
+  for (const auto& group : groups) {
+    const double momentum = momentum_of(group);
+    if (momentum == 0) continue;
+    spdlog::warn(
+        "the optimizer has momentum {}, and the error memory \"dgc\" has its own ({}): together they "
+        "accelerate twice and training may diverge; set the optimizer's to 0, or take "
+        "Options::memory(\"residual\")",
+        momentum, reducer.memory_momentum());
+    return;
+  }
 }
 
 at::Tensor mean_loss(GradientReducer& reducer, const at::Tensor& local) {

@@ -1,5 +1,5 @@
-// What DistributedOptimizer needs besides the reducer: names for an optimizer's parameters, the mean of a
-// loss.
+// What DistributedOptimizer needs besides the reducer: names for an optimizer's parameters, a warning, the
+// mean of a loss.
 #pragma once
 
 #include <torch/optim/optimizer.h>
@@ -27,6 +27,11 @@ NamedTensors match_parameters(std::vector<torch::optim::OptimizerParamGroup>& gr
 
 // The same for no names: "group.index".
 NamedTensors number_parameters(std::vector<torch::optim::OptimizerParamGroup>& groups);
+
+// One line on rank 0 if both the optimizer and the error memory apply momentum: gradients are then
+// accelerated twice, and training with both diverges.
+void warn_of_momentum(const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                      const GradientReducer& reducer);
 
 // The loss's mean over the ranks of the reducer, for optimizers that decide by it; an undefined loss stays
 // so.

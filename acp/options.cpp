@@ -1,11 +1,13 @@
 // Checks of the settings, and the names of algorithms.
 #include "acp/options.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <sstream>
 
 #include "comm/error.h"
+#include "compressors/names.h"
 #include "compressors/registry.h"
 #include "compressors/spec.h"
 
@@ -63,8 +65,12 @@ Options& Options::algorithm(const std::string& name) {
 }
 
 void Options::check() const {
-  CompressorFactory(compressor_, CompressorOptions{memory_, seed_});
+  CompressorFactory(compressor_, CompressorOptions{memory_, seed_, granularity_});
   check_policy(policy_);
+  const std::array<std::string, 3> policies{"auto", "error", "skip"};
+  if (std::ranges::find(policies, nonfinite_) == policies.end()) {
+    throw ConfigError("Options::nonfinite: " + unknown_name("answer to NaN", nonfinite_, policies));
+  }
   if (!std::isfinite(fusion_mb_) || fusion_mb_ < 0) {
     refuse("fusion_mb", fusion_mb_, "a number of megabytes from 0 (one tensor in a message)");
   }

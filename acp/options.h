@@ -17,6 +17,14 @@ class Options {
   // Error feedback: "none", "residual", "dgc"; empty = the method's own.
   Options& memory(std::string name) { return memory_ = std::move(name), *this; }
   Options& policy(std::string spec) { return policy_ = std::move(spec), *this; }
+  // What compressors that select or quantise code together: "layer" (each parameter), "bucket", "model" (all
+  // parameters in one bucket); empty = the method's own.
+  Options& granularity(std::string name) { return granularity_ = std::move(name), *this; }
+  // Gradients with NaN or infinite values. "auto": compressors that keep something from step to step refuse
+  // them with a DataError that names rank and parameter, dense ones hand them on, as DDP does; "error":
+  // always an error; "skip": the step is left out on all ranks (GradientReducer::skipped()). Nothing overlaps
+  // then.
+  Options& nonfinite(std::string what) { return nonfinite_ = std::move(what), *this; }
   // Megabytes (2^20 bytes) of gradient in a bucket; scaled by wire / gradient bytes when compressed. 0 = one
   // tensor each.
   Options& fusion_mb(double mb) { return fusion_mb_ = mb, *this; }
@@ -39,6 +47,8 @@ class Options {
   const std::string& compressor() const { return compressor_; }
   const std::string& memory() const { return memory_; }
   const std::string& policy() const { return policy_; }
+  const std::string& granularity() const { return granularity_; }
+  const std::string& nonfinite() const { return nonfinite_; }
   double fusion_mb() const { return fusion_mb_; }
   bool overlap() const { return overlap_; }
   Algorithm algorithm() const { return algorithm_; }
@@ -53,7 +63,7 @@ class Options {
   void check() const;
 
  private:
-  std::string compressor_ = "none", memory_, policy_ = "uniform";
+  std::string compressor_ = "none", memory_, policy_ = "uniform", granularity_, nonfinite_ = "auto";
   double fusion_mb_ = 25, clip_local_ = 0;
   bool overlap_ = true, hooks_ = true;
   Algorithm algorithm_ = Algorithm::automatic;

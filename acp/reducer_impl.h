@@ -48,6 +48,8 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   void collect_all();  // without hooks: .grad as it is now
   void complete_missing();
   void clip_local();
+  void refuse_bad();  // nonfinite "error": throws if a gradient of this rank is bad, and tells the peers
+  bool leave_out();   // nonfinite "skip": whether some rank's gradient is bad; then all become zero
   void restore_unused();
   void reset_step();
 
@@ -80,8 +82,10 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   std::vector<bool> handed;            // per bucket: the engine has it
   bool open = false;                   // a gradient has arrived in this step
   bool reduced = false;                // this step has been synchronized
+  bool skipped = false;                // the last step that was synchronized has been left out
+  std::optional<std::size_t> bad;      // the first parameter of this step whose gradient is not finite
   int no_sync = 0, skip = 0;           // guards alive
-  std::uint64_t reductions = 0;
+  std::uint64_t reductions = 0, left_out = 0;
   std::optional<State> pending;  // loaded before the plan
   double exposed_seconds = 0;
   std::uint64_t dense_bytes_per_step = 0;

@@ -33,7 +33,8 @@ std::string tensor_bytes(const at::Tensor& t) {
 
 GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_channel)
     : options(std::move(opts)),
-      factory((options.check(), options.compressor()), CompressorOptions{options.memory(), options.seed()}),
+      factory((options.check(), options.compressor()),
+              CompressorOptions{options.memory(), options.seed(), options.granularity()}),
       channel(std::move(engine_channel)) {}
 
 void GradientReducer::Impl::attach(NamedTensors named) {
@@ -76,11 +77,16 @@ void GradientReducer::Impl::attach(NamedTensors named) {
   check_agreement(*channel, "parameter", lines);
   std::ostringstream clip;
   clip << "clip_local=" << options.clip_local();
-  check_agreement(
-      *channel, "setting",
-      {plan_signature(), "memory=" + factory.memory(), "seed=" + std::to_string(options.seed()),
-       "backward_passes_per_step=" + std::to_string(options.backward_passes_per_step()), clip.str(),
-       "algorithm=" + to_string(options.algorithm()), "window=" + std::to_string(options.window())});
+  check_agreement(*channel, "setting",
+                  {plan_signature(), "memory=" + factory.memory(), "seed=" + std::to_string(options.seed()),
+                   "backward_passes_per_step=" + std::to_string(options.backward_passes_per_step()),
+                   clip.str(), "algorithm=" + to_string(options.algorithm()),
+                   "window=" + std::to_string(options.window()), "nonfinite=" + options.nonfinite()});
+  if (options.nonfinite() == "skip" && channel->rank() == 0) {
+    spdlog::info(
+        "nonfinite=skip: all gradients are looked at before any is sent, so no communication overlaps with "
+        "backward");
+  }
   if (options.clip_local() > 0 && channel->rank() == 0) {
     spdlog::info(
         "clip_local={}: gradients are clipped before compression, so no communication overlaps with backward",
@@ -119,7 +125,8 @@ void GradientReducer::Impl::plan_from_observation() {
   op.label = "order of gradients, before the first step";
   perform(*channel, std::move(op));
   order.assign(agreed.const_data_ptr<int>(), agreed.const_data_ptr<int>() + n);
-  build(make_plan(parameter_infos(), order, options.fusion_mb()));
+  build(make_plan(parameter_infos(), order,
+                  factory.granularity() == "model" ? whole_model : options.fusion_mb()));
 }
 
 void GradientReducer::Impl::build(const Plan& plan) {
@@ -163,7 +170,7 @@ void GradientReducer::Impl::build(const Plan& plan) {
 std::string GradientReducer::Impl::plan_signature() const {
   std::ostringstream text;
   text << "world_size=" << channel->size() << " compressor=" << factory.spec()
-       << " fusion_mb=" << options.fusion_mb();
+       << " granularity=" << factory.granularity() << " fusion_mb=" << options.fusion_mb();
   return text.str();
 }
 

@@ -9,6 +9,7 @@
 //   M = P Q^T                  the gradient that the optimizer sees
 #include "compressors/acp_sgd.h"
 
+#include "compressors/finite.h"
 #include "compressors/registry.h"
 
 namespace acp {
@@ -28,6 +29,7 @@ class AcpSgd final : public LowRankCompressor {
   }
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
+    check_finite(bucket, context.rank);
     if (context.step < options().start) {
       put_missing(bucket, bucket.missing_count());
       co_await all_reduce(bucket.storage, ReduceOp::average);

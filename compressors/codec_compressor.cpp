@@ -57,8 +57,7 @@ std::unique_ptr<Compressor> make_codec(const Bucket& bucket, CodecSettings setti
 CodecCompressor::CodecCompressor(const Bucket& bucket, CodecSettings settings)
     : settings_(std::move(settings)),
       slices_(bucket.slices),
-      memory_(bucket, settings_.memory, settings_.feedback, settings_.momentum),
-      verdict_(at::zeros({1}, at::kByte)) {
+      memory_(bucket, settings_.memory, settings_.feedback, settings_.momentum) {
   const auto add_part = [&](std::size_t first, std::size_t count) {
     Part part;
     part.first = first;
@@ -94,17 +93,8 @@ CodecCompressor::CodecCompressor(const Bucket& bucket, CodecSettings settings)
 }
 
 void CodecCompressor::begin(const Bucket& bucket, const StepContext& step) {
-  if (!settings_.skip) return memory_.check(bucket, step.rank);
-  verdict_.fill_(memory_.finite(bucket) ? 0 : 1);
-}
-
-bool CodecCompressor::refused(Bucket& bucket) const {
-  if (verdict_.item<std::uint8_t>() == 0) return false;
-  // Zero, on every rank: which rank has which gradient is not known, and nothing else may be learned from
-  // them.
-  bucket.grads.zero_();
-  std::ranges::fill(bucket.used, std::uint8_t{1});
-  return true;
+  memory_.check(bucket, step.rank);
+  memory_.take(bucket);
 }
 
 void CodecCompressor::clear_result(Bucket& bucket) {
@@ -119,8 +109,8 @@ bool CodecCompressor::any(const Part& part, const Flags& used) const {
 }
 
 bool CodecCompressor::all(const Part& part, const Flags& used) const {
-  return std::ranges::find(std::span(used).subspan(part.first, part.slices), 0) ==
-         std::span(used).subspan(part.first, part.slices).end();
+  const auto of_part = std::span(used).subspan(part.first, part.slices);
+  return std::ranges::all_of(of_part, [](auto flag) { return flag != 0; });
 }
 
 std::span<float> CodecCompressor::values(const Part& part) {

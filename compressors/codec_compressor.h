@@ -28,7 +28,6 @@ struct CodecSettings {
   std::string exchange = "gather";
   bool by_layer = true;     // else the whole bucket is one block
   bool ratio_knob = false;  // policies set the ratio (else the bits)
-  bool skip = false;  // steps with values that are not finite are left out, on all ranks; else DataError
   IndexForm indices = IndexForm::automatic;
   ValueForm values = ValueForm::fp32;
 };
@@ -65,15 +64,10 @@ class CodecCompressor : public Compressor {
     Block block(const StepContext& step) const { return {name, shape, &step}; }
   };
 
-  // First of a step. With nonfinite=skip a message says whether some rank refuses its gradients:
-  //   if (skips()) { co_await all_reduce(verdict(), ReduceOp::max); if (refused(bucket)) co_return; }
+  // First of a step: refuses gradients that are not finite, before anything has changed, and takes the others
+  // into the memory.
   void begin(const Bucket& bucket, const StepContext& step);
-  bool skips() const { return settings_.skip; }
-  const at::Tensor& verdict() const { return verdict_; }
-  bool refused(Bucket& bucket) const;
-  // Then the memory takes the gradients in, and, once all that is sent is encoded, the result begins at zero
-  // (it may lie where the gradients were).
-  void take(const Bucket& bucket) { memory_.take(bucket); }
+  // Once all that is sent is encoded, the result begins at zero (it may lie where the gradients were).
   void clear_result(Bucket& bucket);
 
   bool any(const Part& part, const Flags& used) const;
@@ -113,7 +107,6 @@ class CodecCompressor : public Compressor {
 
  private:
   at::Tensor converted_;  // the result, where gradients have another type
-  at::Tensor verdict_;
 };
 
 // The exchanges by name.

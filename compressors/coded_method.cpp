@@ -31,10 +31,6 @@ bool has(const std::vector<std::string>& words, std::string_view word) {
 
 std::vector<KeyInfo> all_keys(std::vector<KeyInfo> keys, const std::vector<std::string>& exchanges) {
   keys.push_back({"exchange", exchanges.front(), "how codes travel: " + join(exchanges)});
-  keys.push_back(
-      {"nonfinite", "error",
-       "NaN or infinity in a gradient: error (names the parameter), or skip (the bucket's gradients are "
-       "zero in this step, on all ranks)"});
   return keys;
 }
 
@@ -61,12 +57,17 @@ ValueForm value_form(const Values& values) {
                                                                                      : ValueForm::fp32;
 }
 
-bool skips(const Values& values) {
-  return values.choice("nonfinite", std::vector<std::string>{"error", "skip"}) == "skip";
+// All, the method's own first.
+std::vector<std::string> granularities(const std::string& own) {
+  std::vector<std::string> all{own};
+  for (const auto* name : {"layer", "bucket", "model"}) {
+    if (own != name) all.emplace_back(name);
+  }
+  return all;
 }
 
 void take_options(CodecSettings& settings, const CompressorOptions& options) {
-  settings.by_layer = options.granularity.empty() || options.granularity == "layer";
+  settings.by_layer = options.granularity == "layer";
   settings.memory = options.memory == "residual" ? MemoryKind::residual
                     : options.memory == "dgc"    ? MemoryKind::dgc
                                                  : MemoryKind::none;
@@ -75,7 +76,6 @@ void take_options(CodecSettings& settings, const CompressorOptions& options) {
 void take_sparsifier(CodecSettings& settings, const SparsifierInfo& info, const Values& values) {
   settings.sparsifier = [&info, values] { return info.make(values); };
   settings.exchange = values.choice("exchange", info.exchanges);
-  settings.skip = skips(values);
   settings.indices = index_form(values);
   settings.values = value_form(values);
   if (has(info.memories, "dgc")) settings.momentum = values.number("momentum", 0, 0.999999);
@@ -118,7 +118,7 @@ bool register_sparsifier(SparsifierInfo given) {
       .knob = info.knob,
       .all_reducible = info.exchanges.front() == "reduce",
       .memories = info.memories,
-      .granularity = info.granularity,
+      .granularities = granularities(info.granularity),
       .wire_bytes = [&info](std::span<const std::int64_t> shape, std::int64_t,
                             const Values& values) { return sparse_estimate(info, values, shape); },
       .make =
@@ -142,7 +142,7 @@ bool register_quantiser(QuantiserInfo given) {
       .keys = all_keys(info.keys, info.exchanges),
       .knob = info.knob,
       .memories = info.memories,
-      .granularity = info.granularity,
+      .granularities = granularities(info.granularity),
       .wire_bytes = [&info](std::span<const std::int64_t> shape, std::int64_t,
                             const Values& values) -> double {
         const auto n = numel(shape);
@@ -156,7 +156,6 @@ bool register_quantiser(QuantiserInfo given) {
             take_options(settings, options);
             take_quantiser(settings, info, values);
             settings.exchange = values.choice("exchange", info.exchanges);
-            settings.skip = skips(values);
             if (info.plain) {
               settings.plain = [&info, values](std::span<const std::int64_t> shape) {
                 return info.plain(shape, values);
@@ -192,7 +191,6 @@ std::optional<HybridMethod> find_hybrid(const MethodSpec& sparsifier, const Meth
   settings.method = chooser.name + "+" + coder.name;
   take_sparsifier(settings, chooser, chooser_values);
   take_quantiser(settings, coder, coder_values);
-  settings.skip = settings.skip || skips(coder_values);
   coder_values.choice("exchange", coder.exchanges);
   if (settings.exchange == "tree") {
     throw ConfigError(settings.method + ": exchange=tree merges values as they are; take exchange=gather");
@@ -202,7 +200,7 @@ std::optional<HybridMethod> find_hybrid(const MethodSpec& sparsifier, const Meth
 
   HybridMethod method;
   method.memories = chooser.memories;
-  method.granularity = chooser.granularity;
+  method.granularities = granularities(chooser.granularity);
   method.knob = chooser.knob != Knob::none ? chooser.knob : coder.knob;
   method.make = [settings](const Bucket& bucket, const CompressorOptions& options) {
     auto own = settings;

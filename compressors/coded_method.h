@@ -1,7 +1,7 @@
 // Registration of the parts of coded compressors. A method is one .cpp file with
 //   const bool registered = register_sparsifier({...});   or   register_quantiser({...});
-// and works then alone, in hybrids (`sparsifier+quantiser`), and with every memory, granularity and exchange
-// that it allows. Keys that are common to all (exchange, nonfinite, values, indices, momentum) are added
+// and works then alone, in hybrids (`sparsifier+quantiser`), with every granularity, and with every memory
+// and exchange that it allows. Keys that are common to all (exchange, values, indices, momentum) are added
 // here.
 #pragma once
 
@@ -79,8 +79,7 @@ std::unique_ptr<Quantiser> make_quantiser(const MethodSpec& spec, std::span<cons
 // The compressor `sparsifier+quantiser` of these two methods, both with their keys' values; nothing where no
 // such pair is known. What CompressorFactory calls for `+`.
 struct HybridMethod {
-  std::vector<std::string> memories;  // allowed ones, the default first
-  std::string granularity;
+  std::vector<std::string> memories, granularities;  // allowed ones, the default first
   Knob knob = Knob::none;
   std::function<double(std::span<const std::int64_t> shape)> wire_bytes;
   std::function<std::unique_ptr<Compressor>(const Bucket&, const CompressorOptions&)> make;

@@ -24,11 +24,6 @@ class GatherCodec final : public CodecCompressor {
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
-    if (skips()) {
-      co_await all_reduce(verdict(), ReduceOp::max);
-      if (refused(bucket)) co_return;
-    }
-    take(bucket);
     encode(bucket, context);
     const auto plain = pack_plain(bucket);
     lengths_.assign(static_cast<std::size_t>(context.size), static_cast<std::int64_t>(payload_.size()));

@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "comm/error.h"
+#include "compressors/finite.h"
 #include "compressors/kernels/select.h"
-#include "compressors/names.h"
 #include "compressors/residual.h"
 
 namespace acp {
@@ -63,17 +63,10 @@ std::size_t ErrorMemory::first_bad(const Bucket& bucket) const {
   return slices_.size();
 }
 
-bool ErrorMemory::finite(const Bucket& bucket) const {
-  return first_bad(bucket) == slices_.size();
-}
-
 void ErrorMemory::check(const Bucket& bucket, int rank) const {
   const auto bad = first_bad(bucket);
   if (bad == slices_.size()) return;
-  throw DataError(
-      "rank " + std::to_string(rank) + ": the gradient of parameter " + in_quotes(slices_[bad].name) +
-      " has NaN or infinite values (or overflows with its error memory); lower the learning rate, "
-      "clip, or take nonfinite=skip to leave such steps out");
+  throw DataError(not_finite(rank, slices_[bad].name));
 }
 
 void ErrorMemory::take(const Bucket& bucket) {

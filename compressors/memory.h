@@ -29,9 +29,7 @@ class ErrorMemory {
 
   // DataError that names rank and parameter if some gradient of this rank is NaN or infinite, or y would be.
   void check(const Bucket& bucket, int rank) const;
-  bool finite(const Bucket& bucket) const;
 
-  // `keep_all`: another step may still refuse the gradients, so nothing is lost until done().
   void take(const Bucket& bucket);
   std::span<float> values() { return y_; }                 // of the whole bucket
   std::span<const float> gradients() const { return g_; }  // of this step, float32

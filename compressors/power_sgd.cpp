@@ -10,6 +10,7 @@
 
 #include "comm/error.h"
 #include "compressors/acp_sgd.h"
+#include "compressors/finite.h"
 #include "compressors/registry.h"
 
 namespace acp {
@@ -39,6 +40,7 @@ class PowerSgd final : public LowRankCompressor {
   }
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
+    check_finite(bucket, context.rank);
     if (context.step < options().start) {
       put_missing(bucket, bucket.missing_count());
       co_await all_reduce(bucket.storage, ReduceOp::average);

@@ -15,11 +15,6 @@ class ReduceCodec final : public CodecCompressor {
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
-    if (skips()) {
-      co_await all_reduce(verdict(), ReduceOp::max);
-      if (refused(bucket)) co_return;
-    }
-    take(bucket);
     const auto message = pack(bucket, context);
     co_await all_reduce(message, ReduceOp::sum);
     const auto count = message.narrow(0, message.numel() - 1, 1);

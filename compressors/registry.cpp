@@ -76,11 +76,11 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
     text_ += (text_.empty() ? "" : "+") + part.to_string();
   }
   const auto& method = find_method(parts[0].name);
-  std::string granularity;
+  std::vector<std::string> granularities;
   if (parts.size() == 1) {
     const Values values(parts[0], method.keys);
     memories_ = method.memories;
-    granularity = method.granularity;
+    granularities = method.granularities;
     knob_ = method.knob;
     make_ = [&method, values](const Bucket& bucket, const CompressorOptions& given) {
       return method.make(bucket, values, given);
@@ -97,7 +97,7 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
                         "in this order, and any one method can be taken alone");
     }
     memories_ = std::move(hybrid->memories);
-    granularity = std::move(hybrid->granularity);
+    granularities = std::move(hybrid->granularities);
     knob_ = hybrid->knob;
     make_ = std::move(hybrid->make);
     wire_bytes_ = [bytes = std::move(hybrid->wire_bytes)](std::span<const std::int64_t> shape, std::int64_t) {
@@ -108,10 +108,12 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
   if (std::ranges::find(memories_, options_.memory) == memories_.end()) {
     throw ConfigError(text_ + ": " + unknown_name("memory", options_.memory, memories_));
   }
-  if (options_.granularity.empty()) options_.granularity = granularity;
-  const std::vector<std::string> granularities{"layer", "bucket", "model"};
+  if (options_.memory == "dgc") {
+    memory_momentum_ = Values(parts[0], method.keys).number("momentum", 0, 0.999999);
+  }
+  options_.granularity = options_.granularity.empty() ? granularities.front() : fold(options_.granularity);
   if (std::ranges::find(granularities, options_.granularity) == granularities.end()) {
-    throw ConfigError(unknown_name("granularity", options_.granularity, granularities));
+    throw ConfigError(text_ + ": " + unknown_name("granularity", options_.granularity, granularities));
   }
   make(empty_bucket());
 }

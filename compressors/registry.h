@@ -21,7 +21,7 @@ struct CompressorOptions {
   std::string memory;  // empty = the method's own default
   std::uint64_t seed = 0;
   // What sparsifiers and quantisers code together: "layer" (each parameter), "bucket", "model" (the planner
-  // makes one bucket); empty = the method's own default. Other methods ignore it.
+  // makes one bucket); empty = the method's own default. Instances are given the one in force.
   std::string granularity{};
 };
 
@@ -34,7 +34,7 @@ struct MethodInfo {
   Knob knob = Knob::none;
   bool all_reducible = false;
   std::vector<std::string> memories{"none"};  // allowed ones, the default first
-  std::string granularity = "layer";          // the default
+  std::vector<std::string> granularities{"layer"};
 
   // Mean bytes per step that one rank contributes for a tensor of this shape and element size.
   std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size, const Values&)>
@@ -73,11 +73,14 @@ class CompressorFactory {
   const std::vector<std::string>& memories() const { return memories_; }  // allowed ones, the default first
   // The one in force; "model" asks the planner for one bucket (plan.h: whole_model).
   const std::string& granularity() const { return options_.granularity; }
+  // Of the momentum that the error memory contains; 0 unless the memory is "dgc".
+  double memory_momentum() const { return memory_momentum_; }
   Knob knob() const { return knob_; }
 
  private:
   std::string text_;
   std::vector<std::string> memories_;
+  double memory_momentum_ = 0;
   CompressorOptions options_;
   Knob knob_ = Knob::none;
   std::function<std::unique_ptr<Compressor>(const Bucket&, const CompressorOptions&)> make_;

@@ -21,12 +21,7 @@ class ScatterCodec final : public CodecCompressor {
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
-    if (skips()) {
-      co_await all_reduce(verdict(), ReduceOp::max);
-      if (refused(bucket)) co_return;
-    }
     if (chunks_.size() != static_cast<std::size_t>(context.size)) cut(context.size);
-    take(bucket);
     const auto plain = pack_plain(bucket);
     Bytes mine;
     std::vector<std::int64_t> my_counts, their_counts;

@@ -3,10 +3,12 @@
 // One message for a block of n values, little endian:
 //   plain    u32 k, k x u32 indices ascending
 //   packed   u8 form, k as a varint (7 bits a byte, low ones first), then by form
-//     0 plain   k x u32
-//     1 delta   u8 b, then Rice codes of the gaps: gap >> b as ones and a zero, b low bits; bits from the
-//     lowest 2 bitmap  ceil(n / 8) bytes, element i is bit i % 8 of byte i / 8 3 all     nothing: k = n 4
-//     shared  nothing: the receiver made the same choice
+//     0 plain    k x u32
+//     1 delta    u8 b, then Rice codes of the gaps: gap >> b as ones and a zero, b low bits;
+//                bits from the lowest
+//     2 bitmap   ceil(n / 8) bytes, element i is bit i % 8 of byte i / 8
+//     3 all      nothing: k = n
+//     4 shared   nothing: the receiver made the same choice
 // followed by the values: k x float32, k x float16, powers (u8 largest exponent + 127, 4 bits each), or a
 // quantiser's code. Padding bits are 0. A receiver trusts nothing: every reader throws DataError.
 #pragma once

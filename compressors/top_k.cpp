@@ -11,9 +11,9 @@
 namespace acp {
 namespace {
 
-// How many elements pay best for what they cost: the T that maximises (sum of the T largest squares) / (all
-// squares
-// * cost(T)) with cost(T) = c0 T bits / packet + c1, looked for from T = 1 until the value falls.
+// How many elements pay best for what they cost: the T that maximises
+//   (sum of the T largest squares) / (sum of all squares) / cost(T),  cost(T) = c0 T bits / packet + c1,
+// looked for from T = 1 until the value falls.
 struct Cat {
   double c0, c1, packet;
 

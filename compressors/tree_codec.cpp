@@ -24,11 +24,6 @@ class TreeCodec final : public CodecCompressor {
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
-    if (skips()) {
-      co_await all_reduce(verdict(), ReduceOp::max);
-      if (refused(bucket)) co_return;
-    }
-    take(bucket);
     Bytes mine = head(bucket, context);
     const auto plain = pack_plain(bucket);
     const auto heads = at::empty({static_cast<std::int64_t>(mine.size()) * context.size}, at::kByte);

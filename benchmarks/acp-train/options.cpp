@@ -98,14 +98,32 @@ void read_optimizer(const CommandLine& line, TrainOptions& options) {
   options.clip = line.number("clip", 0, infinity);
 }
 
+// The dgc memory contains the momentum; with the optimizer's own beside it gradients would be accelerated
+// twice.
+void drop_momentum(const CompressorFactory& factory, TrainOptions& options) {
+  const auto momentum = options.momentum ? options.momentum : find_optimizer(options.optimizer).momentum;
+  if (factory.memory_momentum() == 0 || momentum.value_or(0) == 0) return;
+  options.notes.push_back(fmt::format("momentum {} of {} is set to 0: the error memory dgc has its own, {}",
+                                      *momentum, options.optimizer, factory.memory_momentum()));
+  options.momentum = 0;
+  try {
+    make_optimizer(options.optimizer, {at::zeros({1})}, {options.lr, options.momentum, options.weight_decay});
+  } catch (const ConfigError& error) {  // Nesterov's
+    throw ConfigError(fmt::format("{} ({}; --memory residual has none)", error.what(), options.notes.back()));
+  }
+}
+
 void read_reduction(const CommandLine& line, TrainOptions& options) {
   const auto memory = line.text("memory");
-  const CompressorFactory factory(line.text("compressor"), {memory, options.seed});
+  const auto granularity = line.text("granularity");
+  const CompressorFactory factory(line.text("compressor"), {memory, options.seed, granularity});
   options.algorithm = line.choice("algorithm", {"auto", "ring", "native"});
   options.backend = line.choice("backend", {"auto", "mpi", "tcp", "nccl", "local"});
   options.device = line.choice("device", {"cpu", "cuda"});
   options.reduction.compressor(factory.spec())
       .memory(memory)
+      .granularity(granularity)
+      .nonfinite(line.choice("nonfinite", {"auto", "error", "skip"}))
       .policy(line.choice("policy", {"uniform"}))
       .fusion_mb(line.number("fusion-mb", 0, 1e6))
       .overlap(!line.flag("no-overlap"))
@@ -114,6 +132,7 @@ void read_reduction(const CommandLine& line, TrainOptions& options) {
       .seed(options.seed)
       .clip_local(line.number("clip-local", 0, infinity));
   options.reduction.check();
+  drop_momentum(factory, options);
 }
 
 void read_files(const CommandLine& line, TrainOptions& options) {
@@ -175,6 +194,12 @@ std::vector<Option> train_option_table() {
 
       {"compressor", "SPEC", "none", "name[:key=value,...], e.g. acpsgd:rank=4", "Reduction"},
       {"memory", "NAME", "", "error feedback: none, residual, dgc (default: the compressor's own)",
+       "Reduction"},
+      {"granularity", "NAME", "",
+       "what sparsifiers and quantisers code together: layer, bucket, model (default: the compressor's own)",
+       "Reduction"},
+      {"nonfinite", "NAME", "auto",
+       "NaN or infinity in a gradient: error, skip (the step, on all ranks), auto (error unless dense)",
        "Reduction"},
       {"policy", "SPEC", "uniform", "how settings differ between tensors and steps", "Reduction"},
       {"fusion-mb", "X", "25", "MB of gradients per message; 0 = one tensor each", "Reduction"},

@@ -40,6 +40,8 @@ struct TrainOptions {
   std::int64_t checkpoint_every = 0;  // steps; 0 = at the end of every epoch
   bool resume = false;
 
+  std::vector<std::string> notes;  // what the user should know about the settings, a line each
+
   std::string json, metrics, trace, name, project;
   std::int64_t log_every = 0;  // steps between two lines; 0 = none
   bool quiet = false;

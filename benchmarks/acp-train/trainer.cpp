@@ -74,9 +74,11 @@ void Trainer::prepare() {
     reduction.events(trace_->sink());
   }
   reducer_ = std::make_unique<GradientReducer>(parameters_, reduction);
-  const CompressorFactory factory(reduction.compressor(), {reduction.memory(), reduction.seed()});
+  const CompressorFactory factory(reduction.compressor(),
+                                  {reduction.memory(), reduction.seed(), reduction.granularity()});
   result_.compressor = factory.spec();
   result_.memory = factory.memory();
+  result_.granularity = factory.granularity();
 }
 
 void Trainer::plan_run() {
@@ -132,6 +134,7 @@ TrainResult Trainer::run() {
                             with_separators(static_cast<std::uint64_t>(result_.elements)),
                             result_.data_sentence, context_.size(), options_.batch_size * passes_,
                             options_.optimizer, result_.compressor));
+  for (const auto& note : options_.notes) console_.line(note);
   // A run that was stopped after an epoch's last step has that epoch's end still before it.
   while (result_.stopped_by == 0 && (position_.step < total_steps_ || epoch_complete())) {
     train_epoch();
@@ -148,6 +151,7 @@ TrainResult Trainer::run() {
   result_.end = position_;
   if (result_.traffic.empty())
     result_.traffic.push_back({reducer_->statistics(), reducer_->traffic().bytes_sent});
+  result_.steps_skipped = reducer_->statistics().skipped;
   result_.bytes_sent_estimated = reducer_->traffic().estimated;
   result_.parameters_hash = fmt::format("{:016x}", check_parameters_agree(*model_));
   if (trace_) trace_->close();
@@ -215,9 +219,12 @@ void Trainer::step(models::Epoch& epoch) {
     });
   } else {
     loss = forward_backward([&] { return fetch(epoch, sample); });
-    optimizer_->step();
+    if (!reducer_->skipped()) optimizer_->step();
   }
-  position_.loss_sum += loss.item<double>();
+  if (!reducer_->skipped()) {  // else the loss may be NaN, too
+    position_.loss_sum += loss.item<double>();
+    ++position_.loss_steps;
+  }
 
   const auto after = reducer_->statistics();
   sample.total = seconds_since(begin);
@@ -229,7 +236,6 @@ void Trainer::step(models::Epoch& epoch) {
     result_.traffic.push_back({after, reducer_->traffic().bytes_sent});
   }
   ++position_.step;
-  ++position_.loss_steps;
   position_.batch += passes_;
   report_step(sample, loss.item<double>());
 }

@@ -47,10 +47,11 @@ struct TrainResult {
   double lr = 0;  // the base rate, scaled if asked for
   std::int64_t lr_warmup_steps = 0;
   std::optional<Evaluation> eval, test;
-  std::string parameters_hash, compressor, memory, data, data_sentence;
+  std::string parameters_hash, compressor, memory, granularity, data, data_sentence;
   bool bytes_sent_estimated = false;
-  double total_seconds = 0;  // with evaluations, checkpoints and warm-up
-  int stopped_by = 0;        // signal
+  std::uint64_t steps_skipped = 0;  // by --nonfinite skip; of this process
+  double total_seconds = 0;         // with evaluations, checkpoints and warm-up
+  int stopped_by = 0;               // signal
 };
 
 // Constructed and run by all ranks alike. Errors before training that only some ranks meet become

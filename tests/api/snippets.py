@@ -3,8 +3,9 @@
 
 usage: snippets.py PAGE OUTPUT
 
-A block with a main() stands alone in a namespace; any other is the body of a function that is given what the
-page's first program has: a context, a model, an optimizer, a batch and a tensor x.
+A block with a main() stands alone in a namespace, one that opens a namespace is a file as it is; any other is the
+body of a function that is given what the page's first program has: a context, a model, an optimizer, a batch and a
+tensor x.
 """
 
 import re
@@ -47,6 +48,12 @@ namespace program_{number} {{
 }}  // namespace program_{number}
 """
 
+FILE = """
+// Block {number}
+#line {line} "{page}"
+{code}
+"""
+
 
 def main():
     page, output = sys.argv[1:3]
@@ -59,6 +66,8 @@ def main():
         code = re.sub(r"^#include .*$", "", code, flags=re.MULTILINE)
         if "int main(" in code:
             form, code = PROGRAM, code.replace("int main(", "int run(")
+        elif re.search(r"^namespace ", code, re.MULTILINE):
+            form = FILE
         else:
             form = FUNCTION
         parts.append(form.format(number=number, line=line, page=page, code=code.rstrip()))

@@ -112,6 +112,33 @@ TEST_CASE("another optimizer has its own rate", "[api][train-options]") {
   CHECK(parse({"--optimizer", "rmsprop", "--momentum", "0.5"}).momentum == 0.5);
 }
 
+TEST_CASE("granularity and the answer to NaN reach the reduction", "[api][train-options]") {
+  const auto options = parse({"--compressor", "topk", "--granularity", "bucket", "--nonfinite", "skip"});
+  CHECK(options.reduction.granularity() == "bucket");
+  CHECK(options.reduction.nonfinite() == "skip");
+  CHECK(parse({}).reduction.granularity().empty());
+  CHECK(parse({}).reduction.nonfinite() == "auto");
+  fails({"--compressor", "topk", "--granularity", "layres"}, "did you mean \"layer\"?");
+  fails({"--compressor", "powersgd", "--granularity", "model"}, "known: layer");
+  fails({"--nonfinite", "stop"}, "nonfinite");
+}
+
+TEST_CASE("the dgc memory takes the optimizer's momentum away, and a line says so", "[api][train-options]") {
+  for (const auto& arguments : {std::vector<std::string>{"--compressor", "dgc"},
+                                {"--compressor", "topk", "--memory", "dgc", "--momentum", "0.8"}}) {
+    const auto options = parse(arguments);
+    CHECK(options.momentum == 0.0);
+    REQUIRE(options.notes.size() == 1);
+    CHECK_THAT(options.notes[0], ContainsSubstring("is set to 0") && ContainsSubstring("dgc"));
+  }
+  CHECK(parse({"--compressor", "dgc", "--memory", "residual"}).momentum == 0.9);
+  CHECK(parse({"--compressor", "dgc", "--memory", "residual"}).notes.empty());
+  CHECK(parse({"--compressor", "dgc:momentum=0"}).momentum == 0.9);
+  CHECK(parse({"--compressor", "dgc", "--momentum", "0"}).notes.empty());
+  CHECK(parse({"--compressor", "dgc", "--optimizer", "adam"}).notes.empty());
+  fails({"--compressor", "dgc", "--optimizer", "sgd:nesterov=on"}, "--memory residual");
+}
+
 TEST_CASE("mistakes are named with what to do", "[api][train-options]") {
   fails({"--compresor", "none"}, "did you mean --compressor?");
   fails({"--compressor", "acpsdg:rank=4"}, "acpsgd");

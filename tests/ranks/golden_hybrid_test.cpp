@@ -144,3 +144,35 @@ TEST_CASE("topk+terngrad: the recorded elements, scale, and mean of the draws", 
     CHECK(((mean - tensor(expected.at("mean_ternary"))).abs() <= bound).all().item<bool>());
   }
 }
+
+TEST_CASE("adacomp+terngrad: the recorded elements, scale and chances", "[ranks][golden]") {
+  const auto root = folder_for({"terngrad"});
+  if (!root) return;
+  const auto record = golden::read_json(*root / "hybrid/adacomp_terngrad_spec/case.json");
+  const auto x = tensor(record.at("inputs").at("x"));
+  for (const auto& [name, expected] : record.at("outputs").items()) {
+    double c = 0, clip = 0;
+    REQUIRE(std::sscanf(name.c_str(), "c%lf_clip%lf", &c, &clip) == 2);
+    std::ostringstream spec;
+    spec << "adacomp:bin_size=0,send=H,c=" << c << "+terngrad:clip=" << clip;
+    constexpr int draws = 5000;
+    const auto indices = integers(expected.at("idx"));
+    const double scale = expected.at("scale").get<double>();
+    auto kept = at::zeros({x.numel()}, at::kDouble);
+    double off = 0;
+    on_ranks(1, [&](Communicator& communicator) {
+      RankDriver driver(spec.str(), {{"x", {x.numel()}}}, communicator, "none");
+      for (int i = 0; i < draws; ++i) {
+        const auto magnitude = driver.step({{"x", x}}).at("x").to(at::kDouble).abs() / scale;
+        off = std::max(off, (magnitude - magnitude.round()).abs().max().item<double>());
+        kept += magnitude;
+      }
+    });
+    CAPTURE(spec.str());
+    CHECK(off < 1e-5);
+    CHECK(places(kept) == indices);
+    const auto p = tensor(expected.at("p_keep")).to(at::kDouble);
+    const auto found = kept.index({at::tensor(indices, at::kLong)}) / draws;
+    CHECK(((found - p).abs() <= 5 * (p * (1 - p) / draws).sqrt() + 3.0 / draws).all().item<bool>());
+  }
+}

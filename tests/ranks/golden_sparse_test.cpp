@@ -294,3 +294,49 @@ TEST_CASE("layer-wise, entire-model and hard-threshold selection as recorded", "
     });
   }
 }
+
+TEST_CASE("top-k of the survivors of a coarser top-k is top-k itself, as recorded", "[ranks][golden]") {
+  const auto root = golden::folder();
+  if (!root) return;
+  const auto folder = *root / "gravac-multilevel/nested_topk";
+  const auto record = golden::read_json(folder / "case.json");
+  const auto x = floats(record.at("inputs").at("x"), folder);
+  std::vector<std::uint32_t> coarse(x.size());
+  std::iota(coarse.begin(), coarse.end(), 0U);
+  std::vector<float> survivors = x;
+  for (const auto& level : record.at("outputs").at("levels")) {
+    std::vector<std::uint32_t> among, nested, direct;
+    std::vector<float> values, unused;
+    const auto k = level.at("k").get<std::size_t>();
+    kernels::top_k(survivors, k, among, values);
+    for (const auto i : among) nested.push_back(coarse[i]);
+    kernels::top_k(x, k, direct, unused);
+    CHECK(nested == direct);
+    auto head = integers(level.at("idx"));
+    head.resize(std::min(head.size(), nested.size()));
+    CHECK(std::equal(head.begin(), head.end(), nested.begin()));
+    CHECK(std::accumulate(nested.begin(), nested.end(), std::int64_t{0}) ==
+          level.at("idx_sum").get<std::int64_t>());
+    CHECK(near(std::sqrt(kernels::sum_of_squares(values)), level.at("norm").get<double>(), 1e-6));
+    coarse = nested;
+    survivors = values;
+  }
+}
+
+TEST_CASE("the kthvalue rule with a ratio per size sends what the published layer loop sent",
+          "[ranks][golden]") {
+  const auto root = golden::folder();
+  if (!root) return;
+  const auto record = golden::read_json(*root / "legacy-compressors/reported_percentage_and_ef/case.json");
+  const auto& steps = record.at("outputs").at("memory0");
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    for (const std::size_t layer : {0U, 1U}) {  // of 40 and 300 elements: 10 % and 2 %
+      const auto x = tensor(record.at("inputs").at("gradients").at(i).at(layer));
+      const auto sent =
+          once(layer == 0 ? "threshold:form=kthvalue,ratio=0.1" : "threshold:form=kthvalue,ratio=0.02", x);
+      const auto& expected = steps.at(i).at("sent").at(layer);
+      CHECK(places(sent) == integers(expected.at("idx")));
+      CHECK(at::equal(sent.index({at::tensor(places(sent), at::kLong)}), tensor(expected.at("val"))));
+    }
+  }
+}

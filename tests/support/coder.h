@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compressors/coded_method.h"
+#include "tests/support/print_bytes.h"
 
 namespace acp {
 

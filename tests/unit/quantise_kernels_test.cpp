@@ -14,6 +14,7 @@
 #include "compressors/philox.h"
 #include "tests/catch.h"
 #include "tests/support/kernel_form.h"
+#include "tests/support/print_bytes.h"
 
 using namespace acp;
 using Bytes = std::vector<std::uint8_t>;

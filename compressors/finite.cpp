@@ -1,0 +1,38 @@
+// See finite.h.
+#include "compressors/finite.h"
+
+#include <ATen/ATen.h>
+
+#include <bit>
+#include <span>
+
+#include "comm/error.h"
+#include "compressors/names.h"
+
+namespace acp {
+
+bool all_finite(const at::Tensor& x) {
+  if (x.scalar_type() != at::kFloat || !x.device().is_cpu()) return at::isfinite(x).all().item<bool>();
+  // All exponent bits set is NaN or infinity; no branch, so that the loop works on whole vectors.
+  std::uint32_t bad = 0;
+  for (const float value : std::span(x.const_data_ptr<float>(), static_cast<std::size_t>(x.numel()))) {
+    bad |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(value) & 0x7f800000U) == 0x7f800000U);
+  }
+  return bad == 0;
+}
+
+std::string not_finite(int rank, const std::string& parameter) {
+  return "rank " + std::to_string(rank) + ": the gradient of parameter " + in_quotes(parameter) +
+         " has NaN or infinite values (or overflows with its error memory); lower the learning rate, clip, "
+         "or "
+         "leave such steps out with nonfinite \"skip\"";
+}
+
+void check_finite(const Bucket& bucket, int rank) {
+  for (std::size_t k = 0; k < bucket.slices.size(); ++k) {
+    const auto& slice = bucket.slices[k];
+    if (bucket.used[k] != 0 && !all_finite(bucket.view(slice))) throw DataError(not_finite(rank, slice.name));
+  }
+}
+
+}  // namespace acp
