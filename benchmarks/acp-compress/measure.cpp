@@ -35,7 +35,9 @@ Bucket make_bucket(const at::Tensor& gradient) {
   ParameterInfo info;
   info.name = "matrix";
   info.shape = gradient.sizes().vec();
-  return std::move(allocate(Plan{{0}}, std::vector<ParameterInfo>{info}).at(0));
+  Plan plan(1);
+  plan[0].push_back(0);
+  return std::move(allocate(plan, std::vector{info}).at(0));
 }
 
 // One rank's exchange: work between collectives is timed, the collectives are performed.

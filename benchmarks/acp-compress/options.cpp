@@ -3,6 +3,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <limits>
 #include <sstream>
 
@@ -102,7 +103,7 @@ CompressOptions parse_compress_options(int argc, const char* const* argv, std::s
   const bool all = !line.given("compressors");
   for (const auto& spec : all ? all_compressors() : pieces(line.text("compressors"), ' ')) {
     // Of all methods, those are measured that have the memory.
-    const auto& allowed = CompressorFactory(spec, {}).memories();
+    const auto allowed = CompressorFactory(spec, {}).memories();
     const bool has =
         options.memory.empty() || std::find(allowed.begin(), allowed.end(), options.memory) != allowed.end();
     if (all && !has) continue;

@@ -104,7 +104,7 @@ TorchForm qsgd(const Shared& w, const Values& values) {
   };
   return {[=] {
             const auto y = w->input(), x = buckets(y, width);
-            w->scale = x.norm(2, 1, /*keepdim=*/true);
+            w->scale = x.norm(2, {1}, /*keepdim=*/true);
             const auto level = levels / w->scale.clamp_min(1e-30) * x.abs();
             const auto draws = nearest ? at::full_like(x, 0.5) : at::rand_like(x);
             w->code = (x.sign() * (level + draws).floor()).to(levels > 127 ? at::kShort : at::kChar);
