@@ -152,7 +152,7 @@ class Report {
 };
 
 int measure(const CompressOptions& options) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   at::set_num_threads(options.threads);
   Report(options).run();
   return 0;
