@@ -21,7 +21,7 @@ bool narrow(const at::Tensor& matrix, std::int64_t r) {
   return matrix.is_cpu() && matrix.scalar_type() == at::kFloat && r >= 1 && r <= widest_projection;
 }
 
-Skinny size(const at::Tensor& matrix, std::int64_t r) {
+Skinny dimensions(const at::Tensor& matrix, std::int64_t r) {
   return {static_cast<std::size_t>(matrix.size(0)), static_cast<std::size_t>(matrix.size(1)),
           static_cast<std::size_t>(r)};
 }
@@ -51,7 +51,7 @@ void project_left(const at::Tensor& matrix, const at::Tensor& q, const at::Tenso
   }
   share(matrix.size(0), matrix.size(1), [&](Lines rows) {
     kernels::times_q(matrix.data_ptr<float>(), numbers(added), numbers(q), p.data_ptr<float>(),
-                     size(matrix, q.size(0)), rows);
+                     dimensions(matrix, q.size(0)), rows);
   });
 }
 
@@ -65,7 +65,7 @@ void project_right(const at::Tensor& matrix, const at::Tensor& p, const at::Tens
   }
   share(matrix.size(1), matrix.size(0), [&](Lines columns) {
     kernels::times_p(matrix.data_ptr<float>(), numbers(added), numbers(p), q.data_ptr<float>(),
-                     size(matrix, p.size(0)), columns);
+                     dimensions(matrix, p.size(0)), columns);
   });
 }
 
@@ -74,10 +74,10 @@ void product(const at::Tensor& p, const at::Tensor& q, const at::Tensor& out, Wr
   if (r <= static_cast<std::int64_t>(kernels::widest_outer) && out.is_cpu()) {
     share(out.size(0), out.size(1), [&](Lines rows) {
       if (out.scalar_type() == at::kFloat) {
-        kernels::outer(numbers(p), numbers(q), out.data_ptr<float>(), size(out, r), write, rows);
+        kernels::outer(numbers(p), numbers(q), out.data_ptr<float>(), dimensions(out, r), write, rows);
       } else {
         kernels::outer_plain(p.const_data_ptr<double>(), q.const_data_ptr<double>(), out.data_ptr<double>(),
-                             size(out, r), write, rows);
+                             dimensions(out, r), write, rows);
       }
     });
     return;
