@@ -65,8 +65,7 @@ const std::vector<std::string> quantised{"signsgd:exchange=scatter",
                                          "cgx:min_size=0,exchange=gather,rounding=stochastic",
                                          "atomo:rank=2,sampling=top,view=rows",
                                          "topk:ratio=0.3+efsignsgd",
-                                         "randomk:ratio=0.3+qsgd:bits=4",
-                                         "adacomp:bin_size=20+terngrad"};
+                                         "randomk:ratio=0.3+qsgd:bits=4"};
 
 // Decided by majority: +-1 whatever the gradients.
 bool votes(const std::string& spec) {
