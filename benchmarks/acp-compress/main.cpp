@@ -1,5 +1,7 @@
 // acp-compress: every compressor alone: how fast it encodes and decodes, how small its code is, how far off.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
