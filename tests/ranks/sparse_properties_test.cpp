@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "comm/error.h"
 #include "compressors/residual.h"
 #include "tests/catch.h"
 #include "tests/support/rank_driver.h"
@@ -50,7 +51,7 @@ double largest(const at::Tensor& x) {
 
 // By what they are called; each of 61 elements, a size that no block divides, unless they say otherwise.
 Gradients edges() {
-  Gradients result{{"empty", at::zeros({0, 3})},
+  Gradients result{{"empty", at::zeros({3, 0})},
                    {"one", at::full({}, -2.5)},
                    {"one-zero", at::zeros({1})},
                    {"zeros", at::zeros({61})},
@@ -109,7 +110,7 @@ TEST_CASE("edge values: same bits on all ranks, finite, nothing lost, no zero se
 
 TEST_CASE("momentum correction: sent + accumulated = accumulated before + velocity; sent elements forget it",
           "[ranks]") {
-  const Shapes shapes{{"w", {20, 33}}, {"b", {7}}, {"empty", {0}}, {"one", {1}}};
+  const Shapes shapes{{"w", {20, 33}}, {"b", {7}}, {"empty", {2, 0}}, {"one", {1}}};
   constexpr double momentum = 0.75;
   struct Step {
     Gradients average, accumulated, velocity;
