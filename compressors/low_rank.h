@@ -8,15 +8,20 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "compressors/kernels/skinny.h"
+
 namespace acp {
 
-// p = M Q: n r m multiplications; for this rank's own use, so the order of its sums is ATen's.
-void project_left(const at::Tensor& matrix, const at::Tensor& q, const at::Tensor& p);
+using kernels::Write;
 
-// q = M^T P.
-void project_right(const at::Tensor& matrix, const at::Tensor& p, const at::Tensor& q);
+// p = M Q: n r m multiplications; for this rank's own use, so the order of its sums may be ATen's. With
+// `added`, a matrix like M, M += added comes first, in the same pass over memory where that is possible.
+void project_left(const at::Tensor& matrix, const at::Tensor& q, const at::Tensor& p,
+                  const at::Tensor& added = {});
 
-enum class Write : std::uint8_t { set, add, subtract };
+// q = M^T P, likewise.
+void project_right(const at::Tensor& matrix, const at::Tensor& p, const at::Tensor& q,
+                   const at::Tensor& added = {});
 
 // out = P Q^T, or out += P Q^T, or out -= P Q^T. All ranks compute the same average gradient by this: every
 // number is a sum over the r vectors in order, for any number of threads. Up to 8 vectors in loops of our

@@ -137,9 +137,11 @@ void LowRankCompressor::draw(const at::Tensor& flat, Side side, std::uint64_t st
 
 void LowRankCompressor::orthogonalize(Side side) {
   const auto& all = factor(side);
+  std::vector<Orthogonalization> batch;
   for (std::size_t k = 0; k < slices_.size(); ++k) {
-    if (parts_[k].rank > 0) acp::orthogonalize(part(side, all.value, k), part(side, all.basis, k));
+    if (parts_[k].rank > 0) batch.push_back({part(side, all.value, k), part(side, all.basis, k)});
   }
+  acp::orthogonalize(batch);
 }
 
 void LowRankCompressor::draw_basis(Side side, std::uint64_t step) {
@@ -153,7 +155,16 @@ void LowRankCompressor::draw_basis(Side side, std::uint64_t step) {
 
 void LowRankCompressor::take_input(const Bucket& bucket) {
   if (residual_) {
-    residual_->compensate(bucket);
+    fresh_ = bucket.grads.scalar_type() == residual_->flat().scalar_type();
+    if (!fresh_) {
+      residual_->compensate(bucket);
+      return;
+    }
+    for (std::size_t k = 0; k < slices_.size(); ++k) {
+      if (parts_[k].rank > 0) continue;
+      const auto& slice = slices_[k];
+      residual_->view(slice).add_(bucket.grads.narrow(0, slice.offset, slice.numel()));
+    }
   } else if (scratch_.defined()) {
     scratch_.copy_(bucket.grads);
   }
@@ -166,8 +177,10 @@ void LowRankCompressor::project(const Bucket& bucket, Side moving) {
     if (parts_[k].rank == 0) continue;
     const auto basis = part(fixed, factor(fixed).basis, k), own = part(moving, factor(moving).local, k);
     const auto m = matrix(from, slices_[k]);
-    moving == Side::p ? project_left(m, basis, own) : project_right(m, basis, own);
+    const auto added = fresh_ ? matrix(bucket.grads, slices_[k]) : at::Tensor();
+    moving == Side::p ? project_left(m, basis, own, added) : project_right(m, basis, own, added);
   }
+  fresh_ = false;
   factor(moving).factors.copy_(factor(moving).local);
 }
 

@@ -69,7 +69,8 @@ class LowRankCompressor : public Compressor {
   void orthogonalize(Side side);
   // basis = orthonormal basis of random numbers drawn for this step; the value stays.
   void draw_basis(Side side, std::uint64_t step);
-  // Input = gradient + error memory.
+  // Input = gradient + error memory: of plain slices here, of the others by the first project(), in the pass
+  // over memory that it makes anyway.
   void take_input(const Bucket& bucket);
   // P = input Q or Q = input^T P with the fixed basis; to `local` and into the message.
   void project(const Bucket& bucket, Side moving);
@@ -117,6 +118,7 @@ class LowRankCompressor : public Compressor {
   std::optional<Residual> residual_;
   at::Tensor scratch_;  // the input, where neither error memory nor gradients can hold it
   at::Tensor result_;   // where the gradients have another dtype
+  bool fresh_ = false;  // project() has yet to add the gradients
 };
 
 }  // namespace acp

@@ -56,6 +56,16 @@ class EightBits final : public Natural {
     });
   }
 
+  void encode_and_keep(std::span<float> y, const Block& block, std::span<std::byte> code) override {
+    auto* const codes = reinterpret_cast<std::uint8_t*>(code.data());
+    std::array<float, stretch> decoded{};
+    each_stretch(y, block, [&](std::size_t from, std::span<const float> part, const kernels::Draws& draws) {
+      kernels::natural_codes(part, lowest(), array_, draws, codes + from);
+      kernels::natural_values(codes + from, lowest(), std::span(decoded).first(part.size()));
+      for (std::size_t i = 0; i < part.size(); ++i) y[from + i] -= decoded[i];
+    });
+  }
+
   void decode(std::span<const std::byte> code, std::span<float> out) const override {
     code::check_size("natural", code, out.size());
     kernels::natural_values(reinterpret_cast<const std::uint8_t*>(code.data()), lowest(), out);

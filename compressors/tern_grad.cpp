@@ -26,21 +26,11 @@ class TernGrad final : public Quantiser {
   }
 
   void encode(std::span<const float> x, const Block& block, std::span<std::byte> code) override {
-    if (x.empty()) return;
-    const float largest = scale(x);
-    code::write(code, 0, largest);
-    auto* const packed = code.data() + sizeof(float);
-    const auto key = block.own(Purpose::round).key();
-    std::array<std::uint32_t, stretch> words;
-    std::array<std::uint8_t, stretch> levels{};
-    for (std::size_t from = 0; from < x.size(); from += stretch) {
-      const auto part = x.subspan(from, std::min(stretch, x.size() - from));
-      if (largest > 0) {
-        kernels::random_words(key, from, std::span(words).first(part.size()));
-        kernels::ternary_levels(part, largest, words, levels.data());
-      }
-      kernels::pack_levels(std::span(levels).first(part.size()), bits, packed + from * bits / 8);
-    }
+    encode(x, nullptr, block, code);
+  }
+
+  void encode_and_keep(std::span<float> y, const Block& block, std::span<std::byte> code) override {
+    encode(y, y.data(), block, code);
   }
 
   void decode(std::span<const std::byte> code, std::span<float> out) const override {
@@ -61,6 +51,29 @@ class TernGrad final : public Quantiser {
   }
 
  private:
+  // `rest` is null, or where x lies: there what the code lacks is left.
+  void encode(std::span<const float> x, float* rest, const Block& block, std::span<std::byte> code) const {
+    if (x.empty()) return;
+    const float largest = scale(x);
+    code::write(code, 0, largest);
+    auto* const packed = code.data() + sizeof(float);
+    const auto key = block.own(Purpose::round).key();
+    std::array<std::uint32_t, stretch> words;
+    std::array<std::uint8_t, stretch> levels{};
+    std::array<float, stretch> decoded{};
+    for (std::size_t from = 0; from < x.size(); from += stretch) {
+      const auto part = x.subspan(from, std::min(stretch, x.size() - from));
+      if (largest > 0) {
+        kernels::random_words(key, from, std::span(words).first(part.size()));
+        kernels::ternary_levels(part, largest, words, levels.data());
+      }
+      kernels::pack_levels(std::span(levels).first(part.size()), bits, packed + from * bits / 8);
+      if (rest == nullptr) continue;
+      kernels::ternary_values(levels.data(), largest, std::span(decoded).first(part.size()));
+      for (std::size_t i = 0; i < part.size(); ++i) rest[from + i] -= decoded[i];
+    }
+  }
+
   // The largest magnitude after clipping at clip_ standard deviations. Without spread (one value, or all
   // alike) that would clip everything to 0, so nothing is clipped then.
   float scale(std::span<const float> x) const {

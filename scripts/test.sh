@@ -115,7 +115,7 @@ scripts/setup.sh || no_build
 if [ -n "$sanitize" ]; then
   if [ "$sanitize" = address ]; then build=build-asan kind=address,undefined; else build=build-tsan kind=thread; fi
   say "building into $build"
-  BUILD=$build scripts/build.sh -Db_sanitize=$kind -Db_lundef=false -Dprograms=false -Dbuildtype=debugoptimized \
+  BUILD=$build scripts/build.sh -Db_sanitize=$kind -Db_lundef=false -Dprograms=false -Ddebug=false -Dcpp_args=-g1 \
     -Doptimization=1 -Dwerror="${WERROR:-false}" -- || no_build
   # libtorch is not instrumented: what its own threads do is outside, what we call from it is not.
   export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp exitcode=66" # TSan goes on after a report, and fails at the end

@@ -1,22 +1,33 @@
 // Which forms of a kernel the processor can run. Every kernel `f` has a form `f_plain` that any processor
-// runs and that the others must equal bit by bit.
+// runs and that the others must equal bit by bit. AVX-512 forms exist where arithmetic sets the pace; most
+// kernels are bound by memory with AVX2 already.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define ACP_AVX2 [[gnu::target("avx2")]]
+#define ACP_AVX512 [[gnu::target("avx512f,avx2")]]
 #endif
 
 namespace acp::kernels {
 
+enum class Form : std::uint8_t { plain, avx2, avx512 };
+
+// The widest form in use: what the processor can run, unless use() has set less.
+Form form();
+// For tests: forms up to this one; more than the processor can run changes nothing.
+void use(Form widest);
+// What the processor can run, plain first.
+std::vector<Form> forms();
+
 inline bool has_avx2() {
-#ifdef ACP_AVX2
-  return __builtin_cpu_supports("avx2") != 0;
-#else
-  return false;
-#endif
+  return form() >= Form::avx2;
+}
+inline bool has_avx512() {
+  return form() >= Form::avx512;
 }
 
 #ifdef ACP_AVX2

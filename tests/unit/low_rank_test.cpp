@@ -48,6 +48,29 @@ TEST_CASE("projections equal the products M Q and M^T P", "[unit]") {
   }
 }
 
+TEST_CASE("projections take in what is added, and the matrix keeps it", "[unit]") {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    for (const auto& [n, m, r] : shapes) {
+      CAPTURE(type, n, m, r);
+      const auto start = random(n, m, type, 1), added = random(n, m, type, 4), q = random(r, m, type, 2),
+                 p = random(r, n, type, 3);
+      const auto sum = start + added;
+      auto left = at::empty_like(p), right = at::empty_like(q), expected = left.clone(),
+           other = right.clone();
+      auto matrix = start.clone();
+      acp::project_left(matrix, q, left, added);
+      CHECK(at::equal(matrix, sum));
+      acp::project_left(sum, q, expected);
+      CHECK(at::equal(left, expected));
+      matrix = start.clone();
+      acp::project_right(matrix, p, right, added);
+      CHECK(at::equal(matrix, sum));
+      acp::project_right(sum, p, other);
+      CHECK(at::equal(right, other));
+    }
+  }
+}
+
 TEST_CASE("product sets, adds or subtracts P Q^T", "[unit]") {
   for (const auto type : {at::kFloat, at::kDouble}) {
     for (const auto& [n, m, r] : shapes) {

@@ -13,6 +13,7 @@
 #include "compressors/kernels/random.h"
 #include "compressors/philox.h"
 #include "tests/catch.h"
+#include "tests/support/kernel_form.h"
 #include "tests/support/print_bytes.h"
 
 using namespace acp;
@@ -67,6 +68,7 @@ TEST_CASE("signs are packed first element lowest, -0 as positive", "[unit][kerne
 }
 
 TEST_CASE("packing of signs: all forms alike", "[unit][kernels]") {
+  const UseForm form(GENERATE(from_range(kernels::forms())));
   for (const auto n : sizes) {
     CAPTURE(n);
     const auto x = numbers(n, static_cast<unsigned>(n));
@@ -98,6 +100,7 @@ TEST_CASE("packing of signs: all forms alike", "[unit][kernels]") {
 
 TEST_CASE("packing of levels: all forms alike, and the layout is that of little-endian groups of 8",
           "[unit][kernels]") {
+  const UseForm form(GENERATE(from_range(kernels::forms())));
   for (int bits = 1; bits <= 8; ++bits) {
     for (const auto n : sizes) {
       CAPTURE(bits, n);
@@ -132,6 +135,7 @@ TEST_CASE("packing of levels: all forms alike, and the layout is that of little-
 }
 
 TEST_CASE("random words: all forms alike, from any start, and those of Philox", "[unit][kernels]") {
+  const UseForm form(GENERATE(from_range(kernels::forms())));
   const std::array<std::uint32_t, 2> key{0x12345678, 0x9abcdef0};
   std::vector<std::uint32_t> all(5000);
   kernels::random_words_plain(key, 0, all);
@@ -156,6 +160,7 @@ TEST_CASE("random words: all forms alike, from any start, and those of Philox", 
 }
 
 TEST_CASE("sums and extremes: all forms alike", "[unit][kernels]") {
+  const UseForm form(GENERATE(from_range(kernels::forms())));
   for (const auto n : sizes) {
     CAPTURE(n);
     const auto x = numbers(n, 7 + static_cast<unsigned>(n));
@@ -181,6 +186,7 @@ TEST_CASE("sums and extremes: all forms alike", "[unit][kernels]") {
 }
 
 TEST_CASE("levels: all forms alike", "[unit][kernels]") {
+  const UseForm form(GENERATE(from_range(kernels::forms())));
   for (const auto n : sizes) {
     const auto x = numbers(n, 11 + static_cast<unsigned>(n));
     const auto random = words(n, 12);
@@ -237,6 +243,7 @@ TEST_CASE("rounding to levels: halves up, never beyond the last", "[unit][kernel
 }
 
 TEST_CASE("powers of two: all forms alike", "[unit][kernels]") {
+  const UseForm form(GENERATE(from_range(kernels::forms())));
   for (const auto n : sizes) {
     const auto x = numbers(n, 13 + static_cast<unsigned>(n));
     const auto random = words(n, 14);

@@ -182,10 +182,10 @@ TEST_CASE("quantisers: codes that no encoder writes are refused", "[unit]") {
   refused("qsgd", 3, 0xff);
   refused("qsgd", 10, 0xff);  // level 255 of 0 .. 254
   refused("qsgd:bits=4", 10, 0xff);
-  refused("qsgd:levels=255", 6, 0x7f);
+  refused("qsgd:levels=255", 7, 0x7f);  // level 32512 and more
   refused("natural:mode=nine", 50, 0xff);
   refused("cgx", 3, 0xff);
-  refused("cgx", 64, 0xff);  // padding
+  refused("cgx", 63, 0xff);  // padding
   std::vector<std::byte> code(20 * 4, std::byte{0xff});
   CHECK_THROWS_AS(Coder("atomo:rank=1", {10, 10}).decode(code, 100), DataError);
 }

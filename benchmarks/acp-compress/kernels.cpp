@@ -1,0 +1,97 @@
+// See kernels.h.
+#include "benchmarks/acp-compress/kernels.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "compressors/low_rank.h"
+#include "compressors/orthogonalize.h"
+
+namespace acp::programs {
+
+namespace {
+
+using Matrices = std::vector<std::pair<std::int64_t, std::int64_t>>;
+
+// Convolutions as out x (in * kernel).
+Matrices resnet50() {
+  Matrices result{{64, 3 * 49}};
+  std::int64_t in = 64;
+  const std::pair<int, std::int64_t> stages[] = {{3, 64}, {4, 128}, {6, 256}, {3, 512}};
+  for (const auto& [blocks, width] : stages) {
+    for (int block = 0; block < blocks; ++block) {
+      result.emplace_back(width, in);
+      result.emplace_back(width, width * 9);
+      result.emplace_back(4 * width, width);
+      if (block == 0) result.emplace_back(4 * width, in);
+      in = 4 * width;
+    }
+  }
+  result.emplace_back(1000, 2048);
+  return result;
+}
+
+Matrices bert_base() {
+  Matrices result{{30522, 768}, {512, 768}, {2, 768}};
+  for (int layer = 0; layer < 12; ++layer) {
+    for (int k = 0; k < 4; ++k) result.emplace_back(768, 768);
+    result.emplace_back(3072, 768);
+    result.emplace_back(768, 3072);
+  }
+  result.emplace_back(768, 768);
+  return result;
+}
+
+double largest(const at::Tensor& x) {
+  return x.abs().max().item<double>();
+}
+
+}  // namespace
+
+std::vector<KernelRow> measure_products(const at::Tensor& gradient, std::int64_t r, const Repeat& repeat) {
+  const auto n = gradient.size(0), m = gradient.size(1);
+  const auto matrix = gradient.clone();
+  const auto p = at::randn({r, n}), q = at::randn({r, m});
+  // libtorch's own way of holding factors: n x r and m x r.
+  const auto p_columns = p.t().contiguous(), q_columns = q.t().contiguous();
+  const auto bytes = static_cast<double>(gradient.nbytes() + p.nbytes() + q.nbytes());
+  auto found = at::empty_like(p), plain = at::empty({n, r});
+  KernelRow left{"M Q, rank " + std::to_string(r), bytes};
+  left.ours = median_time(repeat, [&] { project_left(matrix, q, found); });
+  left.torchs = median_time(repeat, [&] { at::mm_out(plain, matrix, q_columns); });
+  left.error = largest(found.t() - plain) / largest(plain);
+  found = at::empty_like(q), plain = at::empty({m, r});
+  KernelRow right{"M^T P, rank " + std::to_string(r), bytes};
+  right.ours = median_time(repeat, [&] { project_right(matrix, p, found); });
+  right.torchs = median_time(repeat, [&] { at::mm_out(plain, matrix.t(), p_columns); });
+  right.error = largest(found.t() - plain) / largest(plain);
+  return {left, right};
+}
+
+KernelRow measure_bases(const std::string& network, std::int64_t r, std::uint64_t seed,
+                        const Repeat& repeat) {
+  at::manual_seed(seed);
+  std::vector<Orthogonalization> batch;
+  std::vector<at::Tensor> columns;
+  for (const auto& [n, m] : network == "resnet50" ? resnet50() : bert_base()) {
+    const auto rank = std::min({r, n, m});
+    for (const auto length : {n, m}) {
+      const auto vectors = at::randn({rank, length});
+      batch.push_back({vectors, at::empty_like(vectors)});
+      columns.push_back(vectors.t().contiguous());
+    }
+  }
+  KernelRow row{"bases of " + network + ", rank " + std::to_string(r)};
+  row.ours = median_time(repeat, [&] { orthogonalize(batch); });
+  row.torchs = median_time(repeat, [&] {
+    for (const auto& matrix : columns) at::linalg_qr(matrix);
+  });
+  for (const auto& [vectors, basis] : batch) {
+    const auto wide = basis.to(at::kDouble);
+    row.error = std::max(row.error, largest(at::mm(wide, wide.t()) - at::eye(wide.size(0), at::kDouble)));
+  }
+  return row;
+}
+
+}  // namespace acp::programs

@@ -1,0 +1,26 @@
+// The parts of low rank against libtorch's: skinny products, and bases of all factors of two networks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "benchmarks/acp-compress/measure.h"
+
+namespace acp::programs {
+
+struct KernelRow {
+  std::string name;
+  double bytes = 0;             // read and written at least; 0 where the count says nothing
+  double ours = 0, torchs = 0;  // seconds
+  double error = 0;  // products: of the largest number; bases: largest distance of A A^T from the identity
+};
+
+// The matrix (of a gradient) by r vectors, and its transpose.
+std::vector<KernelRow> measure_products(const at::Tensor& gradient, std::int64_t r, const Repeat& repeat);
+
+// P and Q of every matrix of ResNet-50 or BERT-base at rank r: in one batch, and one linalg_qr after the
+// other.
+KernelRow measure_bases(const std::string& network, std::int64_t r, std::uint64_t seed, const Repeat& repeat);
+
+}  // namespace acp::programs

@@ -1,0 +1,182 @@
+// acp-compress: every compressor alone: how fast it encodes and decodes, how small its code is, how far off.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "benchmarks/acp-compress/kernels.h"
+#include "benchmarks/acp-compress/measure.h"
+#include "benchmarks/acp-compress/options.h"
+#include "benchmarks/acp-compress/torch_forms.h"
+#include "benchmarks/common/output.h"
+#include "benchmarks/common/program.h"
+#include "compressors/registry.h"
+
+using namespace acp::programs;
+using nlohmann::json;
+
+namespace {
+
+// Methods whose decompositions take minutes on large matrices.
+bool too_slow(const std::string& spec, std::int64_t bytes) {
+  return acp::parse_spec(spec).at(0).name == "atomo" && bytes > 2'000'000;
+}
+
+class Report {
+ public:
+  Report(const CompressOptions& options)
+      : options_(options), console_(options.quiet, options.json == "-"), json_("json", options.json) {
+    repeat_ = {options.iterations, options.warmup};
+  }
+
+  void run() {
+    for (const auto bytes : options_.sizes) {
+      const auto gradient = make_gradient(bytes, options_.seed);
+      memcpy_ = memcpy_rate(gradient, repeat_);
+      console_.line(fmt::format(
+          "\n{} x {} floats, {:.1f} MB; memcpy reads and writes {:.2f} GB/s; threads: {}", gradient.size(0),
+          gradient.size(1), static_cast<double>(gradient.nbytes()) / 1e6, memcpy_ / 1e9, options_.threads));
+      console_.line(fmt::format("{:<32} {:>10} {:>9} {:>9} {:>7} {:>9} {:>7} {:>9} {:>9}{}", "compressor",
+                                "bits/elem", "error", "encode", "of", "decode", "of", "encode", "decode",
+                                options_.versus_torch ? "   torch/ours" : ""));
+      console_.line(fmt::format("{:<32} {:>10} {:>9} {:>9} {:>7} {:>9} {:>7} {:>9} {:>9}{}", "", "", "",
+                                "GB/s", "memcpy", "GB/s", "memcpy", "ms", "ms",
+                                options_.versus_torch ? "   enc+dec" : ""));
+      for (const auto& spec : options_.compressors) compressor(spec, gradient);
+      if (options_.versus_torch && low_rank()) {
+        for (const auto& row : measure_products(gradient, 4, repeat_)) kernel(row, gradient.nbytes());
+      }
+    }
+    if (!options_.versus_torch || !low_rank()) return;
+    for (const auto* network : {"resnet50", "bert-base"}) {
+      for (const std::int64_t rank : {4, 32}) kernel(measure_bases(network, rank, options_.seed, repeat_), 0);
+    }
+  }
+
+ private:
+  bool low_rank() const {
+    return std::ranges::any_of(options_.compressors, [](const std::string& spec) {
+      const auto name = acp::parse_spec(spec).at(0).name;
+      return name == "acpsgd" || name == "powersgd";
+    });
+  }
+
+  void compressor(const std::string& spec, const at::Tensor& gradient) {
+    if (too_slow(spec, static_cast<std::int64_t>(gradient.nbytes()))) {
+      console_.line(fmt::format("{:<32} left out: decomposing a matrix of this size takes minutes", spec));
+      return;
+    }
+    console_.progress(spec);
+    const auto memory = acp::CompressorFactory(spec, {options_.memory, options_.seed}).memory();
+    const auto torch = options_.versus_torch ? torch_times(spec, memory, gradient) : std::nullopt;
+    row(spec, memory, "exchange", measure_exchange(spec, options_.memory, options_.seed, gradient, repeat_),
+        gradient, torch);
+    const auto bare = measure_quantiser(spec, memory == "residual", options_.seed, gradient, repeat_);
+    if (bare) row(spec, memory, "quantiser", *bare, gradient, torch);
+  }
+
+  std::optional<Times> torch_times(const std::string& spec, const std::string& memory,
+                                   const at::Tensor& gradient) const {
+    const auto form = torch_form(spec, memory, gradient);
+    if (!form) return std::nullopt;
+    return median_times(
+        repeat_, [] {}, form->encode, form->decode);
+  }
+
+  void row(const std::string& spec, const std::string& memory, const std::string& part,
+           const Measured& measured, const at::Tensor& gradient, const std::optional<Times>& torch) {
+    const auto& times = measured.times;
+    const double encode = measured.encode_bytes / times.encode, decode = measured.decode_bytes / times.decode;
+    const double both =
+        (measured.encode_bytes + measured.decode_bytes) / (times.encode + times.decode) / memcpy_;
+    const double bits = 8 * measured.payload / static_cast<double>(gradient.numel());
+    const double gain = torch ? (torch->encode + torch->decode) / (times.encode + times.decode) : 0;
+    console_.line(
+        fmt::format("{:<32} {:>10.3f} {:>9.2g} {:>9.2f} {:>7.2f} {:>9.2f} {:>7.2f} {:>9.3f} {:>9.3f}{}",
+                    part == "exchange" ? spec : "  bare quantiser", bits, measured.error, encode / 1e9,
+                    encode / memcpy_, decode / 1e9, decode / memcpy_, times.encode * 1e3, times.decode * 1e3,
+                    torch ? fmt::format("   {:.1f}x", gain) : ""));
+    json object{{"compressor", spec},
+                {"memory", memory},
+                {"part", part},
+                {"bytes", gradient.nbytes()},
+                {"elements", gradient.numel()},
+                {"threads", options_.threads},
+                {"bits_per_element", bits},
+                {"relative_error", measured.error},
+                {"encode_ms", times.encode * 1e3},
+                {"decode_ms", times.decode * 1e3},
+                {"encode_gbps", encode / 1e9},
+                {"decode_gbps", decode / 1e9},
+                {"memcpy_gbps", memcpy_ / 1e9},
+                {"encode_of_memcpy", encode / memcpy_},
+                {"decode_of_memcpy", decode / memcpy_},
+                {"both_of_memcpy", both}};
+    object["torch_encode_ms"] = torch ? json(torch->encode * 1e3) : json();
+    object["torch_decode_ms"] = torch ? json(torch->decode * 1e3) : json();
+    object["speedup"] = torch ? json(gain) : json();
+    write(object);
+  }
+
+  void kernel(const KernelRow& row, std::uint64_t bytes) {
+    const double rate = row.bytes / row.ours;
+    console_.line(fmt::format("{:<32} {:>10} {:>9.2g} {:>9} {:>7} {:>9} {:>7} {:>9.3f} {:>9}   {:.1f}x",
+                              row.name, "", row.error, row.bytes > 0 ? fmt::format("{:.2f}", rate / 1e9) : "",
+                              row.bytes > 0 ? fmt::format("{:.2f}", rate / memcpy_) : "", "", "",
+                              row.ours * 1e3, "", row.torchs / row.ours));
+    json object{{"compressor", row.name},
+                {"part", "kernel"},
+                {"threads", options_.threads},
+                {"ms", row.ours * 1e3},
+                {"torch_ms", row.torchs * 1e3},
+                {"speedup", row.torchs / row.ours},
+                {"error", row.error}};
+    object["bytes"] = bytes > 0 ? json(bytes) : json();
+    object["of_memcpy"] = row.bytes > 0 ? json(rate / memcpy_) : json();
+    write(object);
+  }
+
+  void write(json object) {
+    object["seed"] = options_.seed;
+    object["version"] = ACP_VERSION;
+    json_.write(object);
+  }
+
+  const CompressOptions& options_;
+  Repeat repeat_;
+  Console console_;
+  JsonLines json_;
+  double memcpy_ = 0;
+};
+
+int measure(const CompressOptions& options) {
+  const c10::NoGradGuard no_grad;
+  at::set_num_threads(options.threads);
+  Report(options).run();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run_program("acp-compress", [&] {
+    CompressOptions options;
+    std::string help;
+    before_start([&] { options = parse_compress_options(argc, argv, help); });
+    // One process measures; under a launcher the others leave it the machine.
+    if (launcher_rank() != 0) return 0;
+    if (options.action == CompressOptions::Action::help) {
+      std::cout << help << std::flush;
+      return 0;
+    }
+    if (options.action == CompressOptions::Action::version) {
+      std::cout << "acp-compress " << ACP_VERSION << std::endl;
+      return 0;
+    }
+    return measure(options);
+  });
+}

@@ -1,0 +1,117 @@
+// See options.h.
+#include "benchmarks/acp-compress/options.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <limits>
+#include <sstream>
+
+#include "comm/error.h"
+#include "compressors/registry.h"
+
+namespace acp::programs {
+
+namespace {
+
+// "25M" = 25,000,000: a matrix of 25 million floats is 100M.
+std::int64_t parse_size(const std::string& text) {
+  constexpr std::int64_t most = 16'000'000'000;
+  std::int64_t scale = 1;
+  auto digits = text;
+  if (!digits.empty()) {
+    const char unit = digits.back();
+    if (unit == 'K' || unit == 'k') scale = 1'000;
+    if (unit == 'M' || unit == 'm') scale = 1'000'000;
+    if (unit == 'G' || unit == 'g') scale = 1'000'000'000;
+    if (scale > 1) digits.pop_back();
+  }
+  const bool number =
+      !digits.empty() && digits.size() <= 11 && digits.find_first_not_of("0123456789") == std::string::npos;
+  const std::int64_t value = number ? std::stoll(digits) : 0;
+  if (value < 1 || value > most / scale || value * scale < 4) {
+    throw ConfigError(fmt::format(
+        "--sizes {}: sizes are bytes from 4 to 16G, as in 1M/25M/100M (K, M, G are powers of 1000)", text));
+  }
+  return value * scale;
+}
+
+std::vector<std::string> pieces(const std::string& text, char separator) {
+  std::vector<std::string> result;
+  std::istringstream in(text);
+  for (std::string piece; std::getline(in, piece, separator);) {
+    if (!piece.empty()) result.push_back(piece);
+  }
+  return result;
+}
+
+// Every method, and the usual pairs.
+std::vector<std::string> all_compressors() {
+  std::vector<std::string> result;
+  for (const auto* method : methods()) result.push_back(method->name);
+  for (const auto* more : {"qsgd:bits=4", "cgx:bits=8", "cgx:rounding=stochastic", "topk+efsignsgd",
+                           "topk+terngrad", "topk+qsgd:bits=4", "adacomp+efsignsgd"}) {
+    result.emplace_back(more);
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<Option> compress_option_table() {
+  auto table = common_options();
+  for (auto& option : table) {
+    if (option.name == "seed") option.help = "of the gradients and of the compressors";
+  }
+  const std::vector<Option> own = {
+      {"compressors", "SPECS", "", "specifications with spaces between them (default: all methods)",
+       "Measurement"},
+      {"memory", "NAME", "", "error feedback: none, residual, dgc (default: each method's own)",
+       "Measurement"},
+      {"sizes", "LIST", "1M/25M/100M", "bytes of gradient; K, M, G are powers of 1000", "Measurement"},
+      {"iterations", "N", "7", "measured repetitions, of which the median counts", "Measurement"},
+      {"warmup", "N", "2", "repetitions before", "Measurement"},
+      {"threads", "N", "1", "threads of a compressor", "Measurement"},
+      {"versus-torch", "", "", "measure the plain libtorch formulation of each method beside it, too",
+       "Measurement"}};
+  table.insert(table.end(), own.begin(), own.end());
+  return table;
+}
+
+CompressOptions parse_compress_options(int argc, const char* const* argv, std::string& help) {
+  CommandLine line("acp-compress", "Measures compressors alone, on one process: speed, size, error.",
+                   compress_option_table());
+  line.parse(argc, argv);
+  CompressOptions options;
+  options.json = line.text("json");
+  options.quiet = line.flag("quiet");
+  if (line.flag("version")) options.action = CompressOptions::Action::version;
+  if (line.flag("help")) {
+    options.action = CompressOptions::Action::help;
+    help = line.help();
+  }
+  if (options.action != CompressOptions::Action::measure) return options;
+
+  constexpr auto most = std::numeric_limits<std::int64_t>::max();
+  options.seed = static_cast<std::uint64_t>(line.integer("seed", 0, most));
+  options.memory = line.text("memory");
+  options.iterations = line.integer("iterations", 1, 1'000'000);
+  options.warmup = line.integer("warmup", 0, 1'000'000);
+  options.threads = static_cast<int>(line.integer("threads", 1, 1024));
+  options.versus_torch = line.flag("versus-torch");
+  for (const auto& size : pieces(line.text("sizes"), '/')) options.sizes.push_back(parse_size(size));
+  const bool all = !line.given("compressors");
+  for (const auto& spec : all ? all_compressors() : pieces(line.text("compressors"), ' ')) {
+    // Of all methods, those are measured that have the memory.
+    const auto allowed = CompressorFactory(spec, {}).memories();
+    const bool has =
+        options.memory.empty() || std::find(allowed.begin(), allowed.end(), options.memory) != allowed.end();
+    if (all && !has) continue;
+    options.compressors.push_back(CompressorFactory(spec, {options.memory, options.seed}).spec());
+  }
+  if (options.compressors.empty()) throw ConfigError("--compressors: none to measure");
+  if (options.sizes.empty()) throw ConfigError("--sizes: none given");
+  return options;
+}
+
+}  // namespace acp::programs
