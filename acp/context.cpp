@@ -14,6 +14,7 @@
 #include "acp/environment.h"
 #include "acp/trace.h"
 #include "acp/user_queue.h"
+#include "comm/deadline.h"
 #include "comm/error.h"
 #include "comm/local/local.h"
 #include "comm/log.h"
@@ -261,18 +262,25 @@ void Context::abort(std::exception_ptr reason) const noexcept {
   if (state_) state_->control->abort(std::move(reason));
 }
 
-Context init(const InitOptions& options) {
-  {
-    const std::lock_guard lock(process_mutex);
-    if (process_context != nullptr)
-      throw ConfigError("acp::init() was called twice; keep the Context that the first call returned");
-  }
+void check(const InitOptions& options) {
   if (options.device() == "cuda") {
     throw ConfigError("device \"cuda\": this build of ACP is without CUDA; use the device cpu");
   }
   if (options.device() != "cpu") {
     throw ConfigError("unknown device \"" + options.device() + "\"; known: cpu, cuda");
   }
+  if (choose_backend(options.backend(), process_variables()) == "nccl") nccl::require();
+  wait_timeout();
+  check_log_level();
+}
+
+Context init(const InitOptions& options) {
+  {
+    const std::lock_guard lock(process_mutex);
+    if (process_context != nullptr)
+      throw ConfigError("acp::init() was called twice; keep the Context that the first call returned");
+  }
+  check(options);
   const Variables environment = process_variables();
   const std::string backend = choose_backend(options.backend(), environment);
   const auto place = local_place(environment);

@@ -54,16 +54,18 @@ void GradientReducer::Impl::remove_hooks() {
 void GradientReducer::Impl::on_gradient(std::size_t index) {
   const std::lock_guard lock(mutex);
   Parameter& p = parameters[index];
-  if (no_sync > 0 || skip > 0) {
-    p.local = true;
-    return;
-  }
   if (p.arrived || reduced) {
-    throw Error(
+    // autograd has added it already, to what may be on its way: this step cannot end well, guard or not.
+    damage =
         "parameter \"" + p.name + "\" received another gradient after its gradient of this step " +
         (reduced ? "had been reduced" : "was complete") +
         ": call step() once per backward pass, or accumulate with Options::backward_passes_per_step(n) or "
-        "no_sync()");
+        "no_sync() before the last pass";
+    throw Error(damage);
+  }
+  if (no_sync > 0 || skip > 0) {
+    p.local = true;
+    return;
   }
   if (!open) {
     open = true;
@@ -127,6 +129,7 @@ void GradientReducer::Impl::synchronize() {
   if (!attached) throw Error("synchronize() before attach(): give the reducer its parameters first");
   {
     const std::lock_guard lock(mutex);
+    if (!damage.empty()) throw Error(damage);
     if (skip > 0) {
       if (open && !reduced) {
         throw Error(
@@ -220,7 +223,18 @@ void GradientReducer::Impl::reset_step() {
 }
 
 GradientReducer::GradientReducer(Options options)
-    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel())) {}
+    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel())) {
+  // ACP_TRACE sees every reducer, whatever sink the program has.
+  if (EventSink trace = current_context().events()) {
+    if (EventSink own = impl_->options.events()) {
+      trace = [own = std::move(own), trace = std::move(trace)](const Event& event) {
+        own(event);
+        trace(event);
+      };
+    }
+    impl_->options.events(std::move(trace));
+  }
+}
 
 GradientReducer::GradientReducer(NamedTensors parameters, Options options)
     : GradientReducer(std::move(options)) {

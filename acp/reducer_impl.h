@@ -81,6 +81,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   bool open = false;                   // a gradient has arrived in this step
   bool reduced = false;                // this step has been synchronized
   int no_sync = 0, skip = 0;           // guards alive
+  std::string damage;                  // a gradient came too late: no step can end any more
   std::uint64_t reductions = 0;
   std::optional<State> pending;  // loaded before the plan
   double exposed_seconds = 0;

@@ -1,6 +1,5 @@
 // The start of a GradientReducer: agreement of the ranks, the plan of buckets, and its state in checkpoints.
 #include <ATen/ops/empty.h>
-#include <spdlog/spdlog.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <cstring>
@@ -11,6 +10,7 @@
 #include "acp/agreement.h"
 #include "acp/reducer_impl.h"
 #include "comm/error.h"
+#include "comm/log.h"
 
 namespace acp {
 
@@ -82,9 +82,8 @@ void GradientReducer::Impl::attach(NamedTensors named) {
        "backward_passes_per_step=" + std::to_string(options.backward_passes_per_step()), clip.str(),
        "algorithm=" + to_string(options.algorithm()), "window=" + std::to_string(options.window())});
   if (options.clip_local() > 0 && channel->rank() == 0) {
-    spdlog::info(
-        "clip_local={}: gradients are clipped before compression, so no communication overlaps with backward",
-        options.clip_local());
+    log_info(clip.str() +
+             ": gradients are clipped before compression, so no communication overlaps with backward");
   }
 }
 

@@ -66,11 +66,13 @@ void Trainer::prepare() {
   optimizer_ =
       make_optimizer(options_.optimizer, tensors, {result_.lr, options_.momentum, options_.weight_decay});
   auto reduction = options_.reduction;
-  std::string trace = options_.trace;
-  if (const char* variable = std::getenv("ACP_TRACE"); trace.empty() && variable != nullptr) trace = variable;
-  if (!trace.empty()) {
-    agree(context_, [&] { check_writable("trace", trace); });
-    trace_.emplace(trace, context_.rank());
+  // ACP_TRACE's timeline belongs to the context.
+  if (const char* file = std::getenv("ACP_TRACE"); file != nullptr && *file != '\0') {
+    agree(context_, [&] { check_writable("trace (ACP_TRACE)", file); });
+  }
+  if (!options_.trace.empty()) {
+    agree(context_, [&] { check_writable("trace", options_.trace); });
+    trace_.emplace(options_.trace, context_.rank());
     reduction.events(trace_->sink());
   }
   reducer_ = std::make_unique<GradientReducer>(parameters_, reduction);

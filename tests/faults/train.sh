@@ -95,6 +95,12 @@ wrong 'needs --checkpoint' "${brief[@]}" --resume
 wrong 'no checkpoint' "${brief[@]}" --resume --checkpoint "$work/nothing-here"
 mpi 3 --compressor acpsdg:rank=4
 expect 'typo under mpirun' 2 'did you mean .*acpsgd'
+mpi 3 "${brief[@]}" --device cuda
+expect 'no CUDA, under mpirun' 2 'without CUDA'
+mpi 3 "${brief[@]}" --backend nccl
+expect 'no NCCL, under mpirun' 2 'without NCCL'
+ACP_TIMEOUT=soon mpi 3 "${brief[@]}"
+expect 'ACP_TIMEOUT, under mpirun' 2 'ACP_TIMEOUT is "soon"'
 
 # --- data: exit 3 ----------------------------------------------------------------------------------------------------
 bad_data() { # NAME TEXT DIR
@@ -184,6 +190,17 @@ for spec in none powersgd:rank=2 acpsgd:rank=2 fp16; do
   done
   if [ $spec = none ]; then same 'ratio of none' "$(key "$work/r.json" '["compression_ratio"]')" 1.0; fi
 done
+port=$(free_port)
+tcp 2 '0 1' "${brief[@]}"
+same 'quiet over tcp' "$code $(cat "$work/out" "$work/err")" '0 '
+mpi 2 "${brief[@]}" --clip-local 1 --json -
+if [ "$code" = 0 ] && python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]' <"$work/out"; then
+  ok
+else
+  no '--clip-local --json -' 'standard output is no JSON'
+fi
+run 60 env ACP_TRACE="$work/timeline.json" "$train" "${brief[@]}"
+if [ "$code" = 0 ] && grep -q '"name":"backward"' "$work/timeline.json"; then ok; else no ACP_TRACE 'no backward pass in the timeline'; fi
 port=$(free_port)
 ACP_TIMEOUT=4 tcp 3 '0 1' "${brief[@]}"
 same 'a rank that never shows up: code' "$code" 4
