@@ -154,6 +154,6 @@ TEST_CASE("with ACP_TRACE a program's own reducer is in the timeline, beside its
   for (const std::string& name : {file.string(), file.string() + ".rank1"}) {
     const json trace = read_json(name);
     CHECK(named(trace, "backward").size() == 3);
-    CHECK(named(trace, "decode").size() == 3);
+    CHECK(named(trace, "decode 0").size() == 3);
   }
 }
