@@ -104,7 +104,7 @@ bool GradientReducer::Impl::overlaps() const {
 }
 
 void GradientReducer::Impl::report(Event::Kind kind, Clock::time_point begin) const {
-  if (options.events()) options.events()({kind, reductions, -1, 0, 0, begin, Clock::now()});
+  if (options.events()) options.events()({kind, step, -1, 0, 0, begin, Clock::now()});
 }
 
 void GradientReducer::Impl::collect_all() {
@@ -158,6 +158,7 @@ void GradientReducer::Impl::synchronize() {
   exposed_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
   report(Event::Kind::synchronize, begin);
   ++reductions;
+  ++step;
   reduced = true;
   if (!explicit_steps) reset_step();
 }
@@ -220,7 +221,8 @@ void GradientReducer::Impl::reset_step() {
 }
 
 GradientReducer::GradientReducer(Options options)
-    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel())) {}
+    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel(),
+                                   current_context().control_channel())) {}
 
 GradientReducer::GradientReducer(NamedTensors parameters, Options options)
     : GradientReducer(std::move(options)) {
@@ -264,7 +266,7 @@ at::Tensor GradientReducer::mean(const at::Tensor& x) {
   at::Tensor result = x.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous);
   Collective op = Collective::all_reduce(result, ReduceOp::average);
   op.label = "mean of the loss";
-  perform(*impl_->channel, std::move(op));
+  perform(impl_->control, std::move(op));
   return result.to(x.device());
 }
 
