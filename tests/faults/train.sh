@@ -303,7 +303,7 @@ expect_ok 'the later run, not killed'
 timeout -k 5 120 "$train" "${job[@]}" --seed 7 --checkpoint "$work/c5" --log-every 1 --metrics "$work/metrics" \
   >"$work/out" 2>"$work/err" &
 killed=$!
-for _ in $(seq 600); do
+for _ in $(seq 2400); do
   [ "$(wc -l <"$work/metrics")" -ge 5 ] && break
   sleep 0.05
 done
