@@ -296,8 +296,11 @@ Context init(const InitOptions& options) {
             " threads");
 
   Context context(std::move(state));
-  const std::lock_guard lock(process_mutex);
-  process_context = &context;
+  {
+    // Not beyond: returning may move the context, and the move takes the same mutex.
+    const std::lock_guard lock(process_mutex);
+    process_context = &context;
+  }
   return context;
 }
 

@@ -106,7 +106,7 @@ bool GradientReducer::Impl::overlaps() const {
 }
 
 void GradientReducer::Impl::report(Event::Kind kind, Clock::time_point begin) const {
-  if (options.events()) options.events()({kind, reductions, -1, 0, 0, begin, Clock::now()});
+  if (options.events()) options.events()({kind, step, -1, 0, 0, begin, Clock::now()});
 }
 
 void GradientReducer::Impl::collect_all() {
@@ -161,6 +161,7 @@ void GradientReducer::Impl::synchronize() {
   exposed_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
   report(Event::Kind::synchronize, begin);
   ++reductions;
+  ++step;
   reduced = true;
   if (!explicit_steps) reset_step();
 }
@@ -223,7 +224,8 @@ void GradientReducer::Impl::reset_step() {
 }
 
 GradientReducer::GradientReducer(Options options)
-    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel())) {
+    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel(),
+                                   current_context().control_channel())) {
   // ACP_TRACE sees every reducer, whatever sink the program has.
   if (EventSink trace = current_context().events()) {
     if (EventSink own = impl_->options.events()) {
@@ -278,7 +280,7 @@ at::Tensor GradientReducer::mean(const at::Tensor& x) {
   at::Tensor result = x.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous);
   Collective op = Collective::all_reduce(result, ReduceOp::average);
   op.label = "mean of the loss";
-  perform(*impl_->channel, std::move(op));
+  perform(impl_->control, std::move(op));
   return result.to(x.device());
 }
 

@@ -27,7 +27,8 @@ NamedTensors named_tensors(const OrderedDict& items) {
   return result;
 }
 
-// What the reductions so far have cost this rank; differences of two snapshots give figures per step.
+// What the reductions of this process so far have cost this rank; differences of two snapshots give figures
+// per step. Those before a resume are not among them.
 struct ReducerStatistics {
   std::uint64_t steps = 0;
   std::uint64_t payload_bytes = 0;  // inputs of all collectives
@@ -40,7 +41,7 @@ struct ReducerStatistics {
 
 // The machine behind DistributedOptimizer, for hand-written loops. Neither copyable nor movable; hooks hold
 // its shared state, so it may be destroyed before the model. All ranks construct, attach and synchronize
-// alike.
+// alike, and do so while the context lives.
 class GradientReducer {
  public:
   explicit GradientReducer(Options options = {});
@@ -80,7 +81,7 @@ class GradientReducer {
   SkipSynchronize skip_synchronize();
 
   ReducerStatistics statistics() const;
-  Communicator::Traffic traffic() const;   // of the channel that the gradients take
+  Communicator::Traffic traffic() const;   // of the exchanges alone
   std::vector<std::string> names() const;  // in registration order
 
   // Compressors' state, step counter and plan of this rank, for checkpoints; load_state() before the first

@@ -29,12 +29,20 @@ std::string tensor_bytes(const at::Tensor& t) {
   return {static_cast<const char*>(t.const_data_ptr()), static_cast<std::size_t>(t.numel())};
 }
 
+std::optional<std::uint64_t> saved_step(const State& saved) {
+  const auto own = saved.find(kReducerKey);
+  if (own == saved.end() || !own->second.contains("step")) return std::nullopt;
+  return static_cast<std::uint64_t>(own->second.at("step").item<std::int64_t>());
+}
+
 }  // namespace
 
-GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_channel)
+GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_channel,
+                            Communicator& control_channel)
     : options(std::move(opts)),
       factory((options.check(), options.compressor()), CompressorOptions{options.memory(), options.seed()}),
-      channel(std::move(engine_channel)) {}
+      channel(std::move(engine_channel)),
+      control(control_channel) {}
 
 void GradientReducer::Impl::attach(NamedTensors named) {
   if (attached || !parameters.empty())
@@ -73,11 +81,11 @@ void GradientReducer::Impl::attach(NamedTensors named) {
     line << p.name << ' ' << p.tensor.sizes() << ' ' << at::toString(p.tensor.scalar_type());
     lines.push_back(line.str());
   }
-  check_agreement(*channel, "parameter", lines);
+  check_agreement(control, "parameter", lines);
   std::ostringstream clip;
   clip << "clip_local=" << options.clip_local();
   check_agreement(
-      *channel, "setting",
+      control, "setting",
       {plan_signature(), "memory=" + factory.memory(), "seed=" + std::to_string(options.seed()),
        "backward_passes_per_step=" + std::to_string(options.backward_passes_per_step()), clip.str(),
        "algorithm=" + to_string(options.algorithm()), "window=" + std::to_string(options.window())});
@@ -116,7 +124,7 @@ void GradientReducer::Impl::plan_from_observation() {
   std::copy(order.begin(), order.end(), agreed.data_ptr<int>());
   Collective op = Collective::broadcast(agreed, 0);
   op.label = "order of gradients, before the first step";
-  perform(*channel, std::move(op));
+  perform(control, std::move(op));
   order.assign(agreed.const_data_ptr<int>(), agreed.const_data_ptr<int>() + n);
   build(make_plan(parameter_infos(), order, options.fusion_mb()));
 }
@@ -132,7 +140,7 @@ void GradientReducer::Impl::build(const Plan& plan) {
       allocate(plan, infos), [this](const Bucket& bucket) { return factory.make(bucket); }, *channel,
       std::move(engine_options));
 
-  const std::lock_guard lock(mutex);
+  std::unique_lock lock(mutex);
   for (Parameter& p : parameters) p.slot = at::empty({0}, p.tensor.options());
   remaining.assign(built->size(), 0);
   handed.assign(built->size(), false);
@@ -153,6 +161,7 @@ void GradientReducer::Impl::build(const Plan& plan) {
     }
   }
   engine = std::move(built);
+  lock.unlock();  // the engine's thread works now, and this one waits for it
   if (pending) {
     apply_state(*pending);
     pending.reset();
@@ -215,9 +224,9 @@ State GradientReducer::Impl::state() {
   if (!engine) return pending.value_or(State{});
   State result;
   std::uint64_t step_index = 0;
-  engine->between_steps([&](auto& compressors, std::uint64_t& step) {
+  engine->between_steps([&](auto& compressors, std::uint64_t& engine_step) {
     for (const auto& compressor : compressors) result.merge(compressor->state());
-    step_index = step;
+    step_index = engine_step;
   });
   auto& own = result[kReducerKey];
   own["step"] = at::empty({1}, at::kLong).fill_(static_cast<std::int64_t>(step_index));
@@ -232,11 +241,18 @@ void GradientReducer::Impl::load_state(const State& saved) {
     if (open && !reduced)
       throw Error("load_state() inside a step: call it before backward() or after step()");
   }
+  const auto resumed = saved_step(saved);
   if (engine) {
     apply_state(saved);
+    const std::lock_guard lock(mutex);
+    step = resumed.value_or(step);
     return;
   }
   pending = saved;
+  {
+    const std::lock_guard lock(mutex);
+    step = resumed.value_or(step);
+  }
   // All ranks load alike; that they found the same plan (or none) is checked, since its order is the wire's.
   std::optional<Plan> plan;
   const auto own = saved.find(kReducerKey);
@@ -249,17 +265,15 @@ void GradientReducer::Impl::load_state(const State& saved) {
       for (const int i : bucket) lines.back() += std::to_string(i) + " ";
     }
   }
-  check_agreement(*channel, "bucket of the loaded plan", lines);
+  check_agreement(control, "bucket of the loaded plan", lines);
   if (plan) build(*plan);
 }
 
 void GradientReducer::Impl::apply_state(const State& saved) {
-  engine->between_steps([&](auto& compressors, std::uint64_t& step) {
+  const auto resumed = saved_step(saved);
+  engine->between_steps([&](auto& compressors, std::uint64_t& engine_step) {
     for (const auto& compressor : compressors) compressor->load_state(saved);
-    const auto own = saved.find(kReducerKey);
-    if (own == saved.end() || !own->second.contains("step")) return;
-    step = static_cast<std::uint64_t>(own->second.at("step").template item<std::int64_t>());
-    reductions = step;
+    engine_step = resumed.value_or(engine_step);
   });
 }
 

@@ -125,6 +125,13 @@ void read_files(const CommandLine& line, TrainOptions& options) {
       throw ConfigError(fmt::format("--{} needs --checkpoint DIR", name));
     }
   }
+  if (const auto& optimizer = find_optimizer(options.optimizer);
+      !options.checkpoint.empty() && !optimizer.savable) {
+    throw ConfigError(
+        fmt::format("--checkpoint: libtorch cannot save the optimizer {} once it has stepped; leave "
+                    "--checkpoint out or take another optimizer",
+                    optimizer.name));
+  }
   options.metrics = line.text("metrics");
   options.trace = line.text("trace");
   options.name = line.text("name");

@@ -108,12 +108,12 @@ void Trainer::plan_run() {
 }
 
 TrainState Trainer::state() {
-  return {context_,
-          *model_,
+  return {*model_,
           *optimizer_,
           *reducer_,
           *schedule_,
           position_,
+          options_.seed,
           options_.model + " with " + options_.optimizer};
 }
 
