@@ -130,7 +130,6 @@ if [ -n "$sanitize" ]; then
     -Doptimization=1 -Dwerror="${WERROR:-false}" -- || no_build
   # libtorch is not instrumented: what its own threads do is outside, what we call from it is not.
   export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp exitcode=66" # TSan goes on after a report, and fails at the end
-  # libtorch and Open MPI leave memory behind when a process ends.
   export LSAN_OPTIONS="suppressions=$ROOT/tests/lsan.supp print_suppressions=0"
   export UBSAN_OPTIONS="halt_on_error=1 print_stacktrace=1"
   cases "unit ($sanitize)" 600 "$build/tests/core-tests" "[unit]~[.]"
@@ -138,7 +137,8 @@ if [ -n "$sanitize" ]; then
   cases "tcp ($sanitize)" 900 "$build/tests/core-tests" "[tcp]~[.]"
   # Not under the thread sanitizer: Open MPI is not instrumented, and every message would be a race.
   if [ "$sanitize" = address ]; then
-    cases_on_ranks "mpi, 2 ranks ($sanitize)" 600 "$build/tests/core-tests" "[mpi]" "${MPIRUN[@]}" -np 2
+    # Open MPI leaves memory behind, in plug-ins that are gone when the process ends: no frame tells whose it was.
+    ASAN_OPTIONS=detect_leaks=0 cases_on_ranks "mpi, 2 ranks ($sanitize)" 600 "$build/tests/core-tests" "[mpi]" "${MPIRUN[@]}" -np 2
   fi
   if [ "$sanitize" = thread ] && [ -z "$pattern" ]; then
     run "planted races are reported" 300 env BUILD="$build" tests/sanitizers/planted.sh

@@ -152,7 +152,7 @@ TrainResult Trainer::run() {
     result_.traffic.push_back({reducer_->statistics(), reducer_->traffic().bytes_sent});
   result_.bytes_sent_estimated = reducer_->traffic().estimated;
   result_.parameters_hash = fmt::format("{:016x}", check_parameters_agree(*model_));
-  if (trace_) trace_->close();
+  if (trace_) trace_->close(context_);  // one file, one time axis
   result_.total_seconds = seconds_since(begin);
   return std::move(result_);
 }
