@@ -1,6 +1,10 @@
 // Everything that a training program needs: include this one.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "ACP needs C++20: compile with -std=c++20 (Meson: cpp_std=c++20; CMake: CMAKE_CXX_STANDARD 20)"
+#endif
+
 #include "acp/broadcast.h"
 #include "acp/checkpoint.h"
 #include "acp/collectives.h"

@@ -171,7 +171,16 @@ void broadcast_optimizer_state(torch::optim::Optimizer& optimizer, int root) {
       if (channel.rank() == root) bytes = optimizer_to_bytes(optimizer);
     });
     bytes = broadcast_bytes(channel, bytes, root);
-    if (channel.rank() != root) optimizer_from_bytes(optimizer, bytes);
+    // What the lines above do not show (groups without parameters, a class's own save()) shows here, on some
+    // ranks perhaps.
+    together(channel, [&] {
+      if (channel.rank() == root) return;
+      try {
+        optimizer_from_bytes(optimizer, bytes);
+      } catch (const Error& e) {
+        throw ConfigError(e.what());
+      }
+    });
   });
 }
 

@@ -212,17 +212,28 @@ fs::path Checkpoints::save(const TrainingState& state) const {
   return s.folder;
 }
 
-bool Checkpoints::load(TrainingState& state) const {
+std::optional<CheckpointInfo> Checkpoints::newest() const {
   Session s(directory_);
-  std::string newest;
-  if (s.first()) {
+  std::string name, text;
+  together(s.channel, [&] {
+    if (!s.first()) return;
     const auto folders = checkpoint_folders(directory_, true);
-    if (!folders.empty()) newest = folders.back().filename().string();
-  }
-  newest = s.from_first(newest);
-  if (newest.empty()) return false;
-  s.folder = directory_ / newest;
-  restore(s, state);
+    if (folders.empty()) return;
+    name = folders.back().filename().string();
+    text = read_file(folders.back() / kManifest);
+  });
+  name = s.from_first(name);
+  text = s.from_first(text);
+  if (name.empty()) return std::nullopt;
+  s.folder = directory_ / name;
+  Manifest m = Manifest::from_json(text, s.folder / kManifest);
+  return CheckpointInfo{s.folder, m.step, m.epoch, m.seed, m.world_size, std::move(m.meta)};
+}
+
+bool Checkpoints::load(TrainingState& state) const {
+  const auto found = newest();
+  if (!found) return false;
+  load(state, found->folder);
   return true;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "acp/gradient_reducer.h"
@@ -25,6 +26,14 @@ struct TrainingState {
   std::uint64_t step = 0, epoch = 0, seed = 0;   // rank 0's
   std::string meta = "{}";                       // JSON, rank 0's: whatever the program wants back
   std::string local;                             // bytes, of every rank; empty where a rank has no part
+};
+
+// What a checkpoint says of itself.
+struct CheckpointInfo {
+  std::filesystem::path folder;
+  std::uint64_t step = 0, epoch = 0, seed = 0;
+  int world_size = 1;
+  std::string meta = "{}";
 };
 
 // The checkpoints of one run, in one directory. A checkpoint is a folder DIRECTORY/NNNNNN-step-S:
@@ -51,6 +60,10 @@ class Checkpoints {
   // Returns its folder. DataError: a file cannot be written. ConfigError: `meta` is no JSON, the optimizer
   // cannot be saved.
   std::filesystem::path save(const TrainingState& state) const;
+
+  // The newest one, on every rank as rank 0 sees it; empty if there is none. For programs that decide by
+  // `meta` whether to restore it. DataError: its manifest is damaged.
+  std::optional<CheckpointInfo> newest() const;
 
   // Restores the newest one into `state` and what it points to; false if there is none. torch's generator
   // too. DataError names the file, and the key in it, that is missing, damaged or does not fit; what `state`

@@ -82,6 +82,7 @@ Manifest Manifest::from_json(const std::string& text, const fs::path& path) {
     m.epoch = json.at("epoch");
     m.seed = json.at("seed");
     m.world_size = json.at("world_size");
+    if (m.world_size < 1) throw DataError(path.string() + " is damaged: the world size is below 1");
     m.meta = json.at("meta").dump();
     for (const auto& f : json.at("files")) m.files.push_back({f.at("name"), f.at("bytes"), f.at("hash")});
     return m;

@@ -14,6 +14,7 @@
 #include "acp/environment.h"
 #include "acp/trace.h"
 #include "acp/user_queue.h"
+#include "comm/deadline.h"
 #include "comm/error.h"
 #include "comm/local/local.h"
 #include "comm/log.h"
@@ -120,6 +121,17 @@ std::shared_ptr<Context::State> make_state(std::unique_ptr<Communicator> first, 
   state->queue.emplace(*state->user);
   if (const auto file = environment("ACP_TRACE")) state->trace.emplace(*file, state->control->rank());
   return state;
+}
+
+// Ranks that a launcher started together, and that each train alone.
+void warn_of_launcher(const Variables& environment) {
+  for (const char* name : {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    const auto size = environment(name);
+    if (!size || *size == "1") continue;
+    log_warning("this process is alone, although " + std::string(name) + "=" + *size +
+                ": the backend \"local\" joins no processes");
+    return;
+  }
 }
 
 std::unique_ptr<Communicator> connect(const std::string& backend, const Variables& environment) {
@@ -261,18 +273,25 @@ void Context::abort(std::exception_ptr reason) const noexcept {
   if (state_) state_->control->abort(std::move(reason));
 }
 
-Context init(const InitOptions& options) {
-  {
-    const std::lock_guard lock(process_mutex);
-    if (process_context != nullptr)
-      throw ConfigError("acp::init() was called twice; keep the Context that the first call returned");
-  }
+void check(const InitOptions& options) {
   if (options.device() == "cuda") {
     throw ConfigError("device \"cuda\": this build of ACP is without CUDA; use the device cpu");
   }
   if (options.device() != "cpu") {
     throw ConfigError("unknown device \"" + options.device() + "\"; known: cpu, cuda");
   }
+  if (choose_backend(options.backend(), process_variables()) == "nccl") nccl::require();
+  wait_timeout();
+  check_log_level();
+}
+
+Context init(const InitOptions& options) {
+  {
+    const std::lock_guard lock(process_mutex);
+    if (process_context != nullptr)
+      throw ConfigError("acp::init() was called twice; keep the Context that the first call returned");
+  }
+  check(options);
   const Variables environment = process_variables();
   const std::string backend = choose_backend(options.backend(), environment);
   const auto place = local_place(environment);
@@ -282,14 +301,18 @@ Context init(const InitOptions& options) {
   if (!environment("OMP_NUM_THREADS")) {
     at::set_num_threads(std::max(1, usable_cores() / state->place.size));
   }
+  if (state->control->size() == 1) warn_of_launcher(environment);
   log_debug("[" + backend + "] rank " + std::to_string(state->control->rank()) + " of " +
             std::to_string(state->control->size()) + ", " + std::to_string(state->place.rank) + " of " +
             std::to_string(state->place.size) + " on this host, " + std::to_string(at::get_num_threads()) +
             " threads");
 
   Context context(std::move(state));
-  const std::lock_guard lock(process_mutex);
-  process_context = &context;
+  {
+    // Not beyond: returning may move the context, and the move takes the same mutex.
+    const std::lock_guard lock(process_mutex);
+    process_context = &context;
+  }
   return context;
 }
 

@@ -69,6 +69,11 @@ class Context {
   std::shared_ptr<State> state_;
 };
 
+// What init() refuses on every rank alike, before anything is connected: the device, the backend's name, a
+// backend that this build lacks, ACP_TIMEOUT, ACP_LOG. ConfigError. Programs ask first, so that rank 0 alone
+// speaks.
+void check(const InitOptions& options);
+
 // Backend: InitOptions, else ACP_BACKEND, else RANK and WORLD_SIZE -> tcp, else a launcher's variables
 // (OMPI_COMM_WORLD_*, PMIX_RANK, PMI_RANK) -> mpi, else one rank. Sets torch's threads to
 // max(1, usable cores / local ranks) unless OMP_NUM_THREADS is set. ConfigError when called while a Context

@@ -3,7 +3,6 @@
 
 #include <ATen/ops/full.h>
 #include <c10/core/GradMode.h>
-#include <spdlog/spdlog.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -11,6 +10,7 @@
 
 #include "acp/reducer_impl.h"
 #include "comm/error.h"
+#include "comm/log.h"
 #include "compressors/finite.h"
 #include "fusion/ownership.h"
 
@@ -59,16 +59,18 @@ void GradientReducer::Impl::remove_hooks() {
 void GradientReducer::Impl::on_gradient(std::size_t index) {
   const std::lock_guard lock(mutex);
   Parameter& p = parameters[index];
-  if (no_sync > 0 || skip > 0) {
-    p.local = true;
-    return;
-  }
   if (p.arrived || reduced) {
-    throw Error(
+    // autograd has added it already, to what may be on its way: this step cannot end well, guard or not.
+    damage =
         "parameter \"" + p.name + "\" received another gradient after its gradient of this step " +
         (reduced ? "had been reduced" : "was complete") +
         ": call step() once per backward pass, or accumulate with Options::backward_passes_per_step(n) or "
-        "no_sync()");
+        "no_sync() before the last pass";
+    throw Error(damage);
+  }
+  if (no_sync > 0 || skip > 0) {
+    p.local = true;
+    return;
   }
   if (!open) {
     open = true;
@@ -111,7 +113,7 @@ bool GradientReducer::Impl::overlaps() const {
 }
 
 void GradientReducer::Impl::report(Event::Kind kind, Clock::time_point begin) const {
-  if (options.events()) options.events()({kind, reductions, -1, 0, 0, begin, Clock::now()});
+  if (options.events()) options.events()({kind, step, -1, 0, 0, begin, Clock::now()});
 }
 
 void GradientReducer::Impl::collect_all() {
@@ -134,6 +136,7 @@ void GradientReducer::Impl::synchronize() {
   if (!attached) throw Error("synchronize() before attach(): give the reducer its parameters first");
   {
     const std::lock_guard lock(mutex);
+    if (!damage.empty()) throw Error(damage);
     if (!reduced) skipped = false;
     if (skip > 0) {
       if (open && !reduced) {
@@ -171,6 +174,7 @@ void GradientReducer::Impl::synchronize() {
   exposed_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
   report(Event::Kind::synchronize, begin);
   ++(skipped ? left_out : reductions);
+  ++step;
   reduced = true;
   if (!explicit_steps) reset_step();
 }
@@ -218,14 +222,14 @@ bool GradientReducer::Impl::leave_out() {
   const at::Tensor first = at::full({1}, none, at::kLong);
   if (bad) first.fill_(channel->rank() * count + static_cast<std::int64_t>(*bad));
   Collective op = Collective::all_reduce(first, ReduceOp::min);
-  op.label = "search for NaN, step " + std::to_string(reductions);
-  perform(*channel, std::move(op));
+  op.label = "search for NaN, step " + std::to_string(step);
+  perform(control, std::move(op));
   const auto found = first.item<std::int64_t>();
   if (found == none) return false;
   if (channel->rank() == 0) {
-    spdlog::warn("{}; this step is left out on all ranks",
-                 not_finite(static_cast<int>(found / count),
-                            parameters[static_cast<std::size_t>(found % count)].name));
+    log_warning(not_finite(static_cast<int>(found / count),
+                           parameters[static_cast<std::size_t>(found % count)].name) +
+                "; this step is left out on all ranks");
   }
   for (Parameter& p : parameters) p.stash.reset();
   for (std::size_t b = 0; b < engine->size(); ++b) {
@@ -265,7 +269,19 @@ void GradientReducer::Impl::reset_step() {
 }
 
 GradientReducer::GradientReducer(Options options)
-    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel())) {}
+    : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel(),
+                                   current_context().control_channel())) {
+  // ACP_TRACE sees every reducer, whatever sink the program has.
+  if (EventSink trace = current_context().events()) {
+    if (EventSink own = impl_->options.events()) {
+      trace = [own = std::move(own), trace = std::move(trace)](const Event& event) {
+        own(event);
+        trace(event);
+      };
+    }
+    impl_->options.events(std::move(trace));
+  }
+}
 
 GradientReducer::GradientReducer(NamedTensors parameters, Options options)
     : GradientReducer(std::move(options)) {
@@ -318,7 +334,7 @@ at::Tensor GradientReducer::mean(const at::Tensor& x) {
   at::Tensor result = x.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous);
   Collective op = Collective::all_reduce(result, ReduceOp::average);
   op.label = "mean of the loss";
-  perform(*impl_->channel, std::move(op));
+  perform(impl_->control, std::move(op));
   return result.to(x.device());
 }
 

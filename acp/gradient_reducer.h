@@ -27,7 +27,8 @@ NamedTensors named_tensors(const OrderedDict& items) {
   return result;
 }
 
-// What the reductions so far have cost this rank; differences of two snapshots give figures per step.
+// What the reductions of this process so far have cost this rank; differences of two snapshots give figures
+// per step. Those before a resume are not among them.
 struct ReducerStatistics {
   std::uint64_t steps = 0;
   std::uint64_t skipped = 0;        // steps that were left out, not among `steps`
@@ -41,7 +42,7 @@ struct ReducerStatistics {
 
 // The machine behind DistributedOptimizer, for hand-written loops. Neither copyable nor movable; hooks hold
 // its shared state, so it may be destroyed before the model. All ranks construct, attach and synchronize
-// alike.
+// alike, and do so while the context lives.
 class GradientReducer {
  public:
   explicit GradientReducer(Options options = {});
@@ -82,13 +83,14 @@ class GradientReducer {
   class [[nodiscard]] NoSync;
   NoSync no_sync();
 
-  // While alive, synchronize() (and hence step()) waits for nothing; see
-  // DistributedOptimizer::skip_synchronize().
+  // While alive, nothing is reduced: synchronize() (and hence step()) waits for nothing and leaves the local
+  // gradients. Alive from the backward pass to the step; gradients that are on their way already when it
+  // begins are an error of synchronize(), unless they have been synchronized.
   class [[nodiscard]] SkipSynchronize;
   SkipSynchronize skip_synchronize();
 
   ReducerStatistics statistics() const;
-  Communicator::Traffic traffic() const;   // of the channel that the gradients take
+  Communicator::Traffic traffic() const;   // of the exchanges alone
   std::vector<std::string> names() const;  // in registration order
 
   // Compressors' state, step counter and plan of this rank, for checkpoints; load_state() before the first

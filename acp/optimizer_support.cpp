@@ -1,7 +1,6 @@
 // Matches an optimizer's parameters with the model's names.
 #include "acp/optimizer_support.h"
 
-#include <spdlog/spdlog.h>
 #include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
@@ -10,6 +9,7 @@
 #include <unordered_set>
 
 #include "comm/error.h"
+#include "comm/log.h"
 
 namespace acp::detail {
 
@@ -93,11 +93,12 @@ void warn_of_momentum(const std::vector<torch::optim::OptimizerParamGroup>& grou
   for (const auto& group : groups) {
     const double momentum = momentum_of(group);
     if (momentum == 0) continue;
-    spdlog::warn(
-        "the optimizer has momentum {}, and the error memory \"dgc\" has its own ({}): together they "
-        "accelerate twice and training may diverge; set the optimizer's to 0, or take "
-        "Options::memory(\"residual\")",
-        momentum, reducer.memory_momentum());
+    std::ostringstream line;
+    line << "the optimizer has momentum " << momentum << ", and the error memory \"dgc\" has its own ("
+         << reducer.memory_momentum()
+         << "): together they accelerate twice and training may diverge; set the optimizer's to 0, or take "
+            "Options::memory(\"residual\")";
+    log_warning(line.str());
     return;
   }
 }

@@ -31,7 +31,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
     at::Tensor stash;      // of a missing gradient: what .grad held, in case that no rank has one
   };
 
-  Impl(Options options, std::unique_ptr<Communicator> channel);
+  Impl(Options options, std::unique_ptr<Communicator> channel, Communicator& control);
 
   // Start-up.
   void attach(NamedTensors named);
@@ -63,14 +63,15 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
 
   State state();
   void load_state(const State& saved);
-  void apply_state(const State& saved);
+  void apply_state(const State& saved);  // to the engine
 
   bool overlaps() const;
   void report(Event::Kind kind, std::chrono::steady_clock::time_point begin) const;
 
   Options options;
   CompressorFactory factory;
-  std::unique_ptr<Communicator> channel;  // before engine: outlives it
+  std::unique_ptr<Communicator> channel;  // the exchanges' alone, so its traffic is theirs; outlives engine
+  Communicator& control;                  // the context's, for plans, checks and means: in calls alone
   std::unique_ptr<Engine> engine;         // once planned
   std::vector<Parameter> parameters;
   bool attached = false;
@@ -85,8 +86,11 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   bool skipped = false;                // the last step that was synchronized has been left out
   std::optional<std::size_t> bad;      // the first parameter of this step whose gradient is not finite
   int no_sync = 0, skip = 0;           // guards alive
-  std::uint64_t reductions = 0, left_out = 0;
-  std::optional<State> pending;  // loaded before the plan
+  std::string damage;                  // a gradient came too late: no step can end any more
+  std::uint64_t reductions = 0;        // of this process: what statistics are about
+  std::uint64_t left_out = 0;          // of this process: steps skipped for a gradient that is not finite
+  std::uint64_t step = 0;              // of the run, so with those before a resume: what events are about
+  std::optional<State> pending;        // loaded before the plan
   double exposed_seconds = 0;
   std::uint64_t dense_bytes_per_step = 0;
 };

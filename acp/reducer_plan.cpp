@@ -1,6 +1,5 @@
 // The start of a GradientReducer: agreement of the ranks, the plan of buckets, and its state in checkpoints.
 #include <ATen/ops/empty.h>
-#include <spdlog/spdlog.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <cstring>
@@ -11,6 +10,7 @@
 #include "acp/agreement.h"
 #include "acp/reducer_impl.h"
 #include "comm/error.h"
+#include "comm/log.h"
 
 namespace acp {
 
@@ -29,13 +29,21 @@ std::string tensor_bytes(const at::Tensor& t) {
   return {static_cast<const char*>(t.const_data_ptr()), static_cast<std::size_t>(t.numel())};
 }
 
+std::optional<std::uint64_t> saved_step(const State& saved) {
+  const auto own = saved.find(kReducerKey);
+  if (own == saved.end() || !own->second.contains("step")) return std::nullopt;
+  return static_cast<std::uint64_t>(own->second.at("step").item<std::int64_t>());
+}
+
 }  // namespace
 
-GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_channel)
+GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_channel,
+                            Communicator& control_channel)
     : options(std::move(opts)),
       factory((options.check(), options.compressor()),
               CompressorOptions{options.memory(), options.seed(), options.granularity()}),
-      channel(std::move(engine_channel)) {}
+      channel(std::move(engine_channel)),
+      control(control_channel) {}
 
 void GradientReducer::Impl::attach(NamedTensors named) {
   if (attached || !parameters.empty())
@@ -74,23 +82,22 @@ void GradientReducer::Impl::attach(NamedTensors named) {
     line << p.name << ' ' << p.tensor.sizes() << ' ' << at::toString(p.tensor.scalar_type());
     lines.push_back(line.str());
   }
-  check_agreement(*channel, "parameter", lines);
+  check_agreement(control, "parameter", lines);
   std::ostringstream clip;
   clip << "clip_local=" << options.clip_local();
-  check_agreement(*channel, "setting",
+  check_agreement(control, "setting",
                   {plan_signature(), "memory=" + factory.memory(), "seed=" + std::to_string(options.seed()),
                    "backward_passes_per_step=" + std::to_string(options.backward_passes_per_step()),
                    clip.str(), "algorithm=" + to_string(options.algorithm()),
                    "window=" + std::to_string(options.window()), "nonfinite=" + options.nonfinite()});
   if (options.nonfinite() == "skip" && channel->rank() == 0) {
-    spdlog::info(
+    log_info(
         "nonfinite=skip: all gradients are looked at before any is sent, so no communication overlaps with "
         "backward");
   }
   if (options.clip_local() > 0 && channel->rank() == 0) {
-    spdlog::info(
-        "clip_local={}: gradients are clipped before compression, so no communication overlaps with backward",
-        options.clip_local());
+    log_info(clip.str() +
+             ": gradients are clipped before compression, so no communication overlaps with backward");
   }
 }
 
@@ -123,7 +130,7 @@ void GradientReducer::Impl::plan_from_observation() {
   std::copy(order.begin(), order.end(), agreed.data_ptr<int>());
   Collective op = Collective::broadcast(agreed, 0);
   op.label = "order of gradients, before the first step";
-  perform(*channel, std::move(op));
+  perform(control, std::move(op));
   order.assign(agreed.const_data_ptr<int>(), agreed.const_data_ptr<int>() + n);
   build(make_plan(parameter_infos(), order,
                   factory.granularity() == "model" ? whole_model : options.fusion_mb()));
@@ -140,7 +147,7 @@ void GradientReducer::Impl::build(const Plan& plan) {
       allocate(plan, infos), [this](const Bucket& bucket) { return factory.make(bucket); }, *channel,
       std::move(engine_options));
 
-  const std::lock_guard lock(mutex);
+  std::unique_lock lock(mutex);
   for (Parameter& p : parameters) p.slot = at::empty({0}, p.tensor.options());
   remaining.assign(built->size(), 0);
   handed.assign(built->size(), false);
@@ -161,6 +168,7 @@ void GradientReducer::Impl::build(const Plan& plan) {
     }
   }
   engine = std::move(built);
+  lock.unlock();  // the engine's thread works now, and this one waits for it
   if (pending) {
     apply_state(*pending);
     pending.reset();
@@ -223,9 +231,9 @@ State GradientReducer::Impl::state() {
   if (!engine) return pending.value_or(State{});
   State result;
   std::uint64_t step_index = 0;
-  engine->between_steps([&](auto& compressors, std::uint64_t& step) {
+  engine->between_steps([&](auto& compressors, std::uint64_t& engine_step) {
     for (const auto& compressor : compressors) result.merge(compressor->state());
-    step_index = step;
+    step_index = engine_step;
   });
   auto& own = result[kReducerKey];
   own["step"] = at::empty({1}, at::kLong).fill_(static_cast<std::int64_t>(step_index));
@@ -240,11 +248,18 @@ void GradientReducer::Impl::load_state(const State& saved) {
     if (open && !reduced)
       throw Error("load_state() inside a step: call it before backward() or after step()");
   }
+  const auto resumed = saved_step(saved);
   if (engine) {
     apply_state(saved);
+    const std::lock_guard lock(mutex);
+    step = resumed.value_or(step);
     return;
   }
   pending = saved;
+  {
+    const std::lock_guard lock(mutex);
+    step = resumed.value_or(step);
+  }
   // All ranks load alike; that they found the same plan (or none) is checked, since its order is the wire's.
   std::optional<Plan> plan;
   const auto own = saved.find(kReducerKey);
@@ -257,17 +272,15 @@ void GradientReducer::Impl::load_state(const State& saved) {
       for (const int i : bucket) lines.back() += std::to_string(i) + " ";
     }
   }
-  check_agreement(*channel, "bucket of the loaded plan", lines);
+  check_agreement(control, "bucket of the loaded plan", lines);
   if (plan) build(*plan);
 }
 
 void GradientReducer::Impl::apply_state(const State& saved) {
-  engine->between_steps([&](auto& compressors, std::uint64_t& step) {
+  const auto resumed = saved_step(saved);
+  engine->between_steps([&](auto& compressors, std::uint64_t& engine_step) {
     for (const auto& compressor : compressors) compressor->load_state(saved);
-    const auto own = saved.find(kReducerKey);
-    if (own == saved.end() || !own->second.contains("step")) return;
-    step = static_cast<std::uint64_t>(own->second.at("step").template item<std::int64_t>());
-    reductions = step;
+    engine_step = resumed.value_or(engine_step);
   });
 }
 

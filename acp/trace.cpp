@@ -60,6 +60,9 @@ std::vector<Entry> entries_of(const std::vector<Event>& events) {
       case Event::Kind::encode:
         entries.push_back({"encode", Row::encode, e});
         break;
+      case Event::Kind::decode:
+        entries.push_back({"decode", Row::encode, e});
+        break;
       case Event::Kind::collective_start:  // the span of the same collective begins there
         break;
       case Event::Kind::collective:

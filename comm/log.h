@@ -7,6 +7,7 @@ namespace acp {
 
 // ACP_LOG is trace, debug, info (the default), warn, error or off; ConfigError for anything else. Callable
 // from any thread; the level is read each time.
+void check_log_level();
 void log_debug(const std::string& line);
 void log_info(const std::string& line);
 void log_warning(const std::string& line);

@@ -1,6 +1,7 @@
 // The engine's thread: waits for buckets in index order, drives their exchanges, reports what happened.
 #include "fusion/engine.h"
 
+#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 
 #include "comm/error.h"
@@ -51,7 +52,7 @@ void Engine::ready(std::size_t bucket) {
     ready_[bucket] = true;
   }
   changed_.notify_all();
-  report({Event::Kind::bucket_ready, 0, static_cast<int>(bucket), 0, 0, now, now});
+  report({Event::Kind::bucket_ready, step_, static_cast<int>(bucket), 0, 0, now, now});
 }
 
 void Engine::synchronize() {
@@ -65,12 +66,18 @@ void Engine::synchronize() {
 void Engine::between_steps(
     const std::function<void(std::vector<std::unique_ptr<Compressor>>&, std::uint64_t& step)>& task) {
   std::promise<void> done;
+  const auto run = [&] {
+    std::uint64_t step = step_;
+    task(compressors_, step);
+    step_ = step;
+  };
   std::unique_lock lock(mutex_);
+  if (buckets_.empty()) return run();  // there is no thread to run it
   changed_.wait(lock, [&] { return (idle_ && !task_) || error_; });
   if (error_) std::rethrow_exception(error_);
   task_ = [&] {
     try {
-      task(compressors_, step_);
+      run();
       done.set_value();
     } catch (...) {
       done.set_exception(std::current_exception());
@@ -88,6 +95,9 @@ EngineStatistics Engine::statistics() const {
 
 void Engine::loop(const std::stop_token& stop) {
   const c10::NoGradGuard no_grad;  // for the thread's whole life: none may live across a co_await
+  // OpenMP keeps its number of threads per thread: without this, products of a few rows would be spread over
+  // all cores, where they wait for the backward pass (a hundred times slower with two ranks on two cores).
+  at::init_num_threads();
   try {
     while (run_step(stop)) {
       const std::lock_guard lock(mutex_);
@@ -140,7 +150,8 @@ void Engine::issue(std::deque<InFlight>& flight, std::size_t bucket, int round, 
   const auto begin = Clock::now();
   std::optional<Collective> op = exchange.advance();
   const auto end = Clock::now();
-  report({Event::Kind::encode, step_, static_cast<int>(bucket), round, 0, begin, end});
+  report({op ? Event::Kind::encode : Event::Kind::decode, step_, static_cast<int>(bucket), round, 0, begin,
+          end});
   const std::int64_t bytes = op && op->in.defined() ? static_cast<std::int64_t>(op->in.nbytes()) : 0;
   {
     const std::lock_guard lock(mutex_);

@@ -93,14 +93,14 @@ class Engine {
   std::vector<std::unique_ptr<Compressor>> compressors_;
   Communicator& channel_;
   EngineOptions options_;
-  std::uint64_t step_;  // engine thread only, once it runs
+  std::atomic<std::uint64_t> step_;  // written by the engine's thread, between steps
 
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   std::vector<bool> ready_;
   std::uint64_t completed_ = 0, synchronized_ = 0;
   std::function<void()> task_;
-  bool idle_ = true;  // waiting for the first bucket of a step
+  bool idle_ = false;  // waiting for the first bucket of a step
   std::exception_ptr error_;
   EngineStatistics statistics_;
   std::jthread thread_;  // last: stops and joins before the rest is destroyed

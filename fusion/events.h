@@ -10,8 +10,9 @@ namespace acp {
 struct Event {
   enum class Kind : std::uint8_t {
     backward_begin,    // first gradient of a step arrived
-    bucket_ready,      // last gradient of a bucket arrived (step: not known to the hook, 0)
-    encode,            // local work of an exchange: begin .. end
+    bucket_ready,      // last gradient of a bucket arrived
+    encode,            // local work of an exchange before one of its collectives: begin .. end
+    decode,            // local work after its last collective
     collective_start,  // handed to the communicator
     collective,        // from start() to completion, as the engine saw it
     backward_end,      // synchronize() was entered

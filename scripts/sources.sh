@@ -11,7 +11,17 @@ case "$1" in
     cat "$2/include/torch/headeronly/version.h" "$2/include/torch/csrc/api/include/torch/version.h" 2>/dev/null |
       sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\|PATCH\) \([0-9]*\).*/\2/p' | head -n 3 | paste -sd . ;;
   --only) [ -f "$2" ] && echo "$up$2" ;;
-  --headers) for file in "$2"/*.h; do [ -f "$file" ] && echo "$up$file"; done ;;
+  --headers) # FOLDER ROOTS...: the headers of a folder that the roots include, themselves or through others
+    folder=$2 && shift 2
+    reached=' '
+    while [ $# -gt 0 ]; do
+      file=$1 && shift
+      case "$reached" in *" $file "*) continue ;; esac
+      reached="$reached$file "
+      # shellcheck disable=SC2046
+      set -- "$@" $(sed -n 's/^#include "\(.*\)".*/\1/p' "$file")
+    done
+    for file in $reached; do case "$file" in "$folder"/*/*) ;; "$folder"/*) echo "$up$file" ;; esac; done ;;
   *)
     for folder; do
       for file in "$folder"/*.cpp; do

@@ -22,6 +22,12 @@ void list_models() {
     std::cout << fmt::format("{:<16} {:>14} {:>8}  {} (data: {})\n", info->name,
                              with_separators(static_cast<std::uint64_t>(size.parameters)), size.tensors,
                              info->summary, joined(info->data_sets));
+    const auto& recipe = info->defaults;
+    std::cout << fmt::format(
+        "{:<16} trained by: --optimizer {} --lr {} --momentum {} --weight-decay {} --lr-schedule {} "
+        "--batch-size {} --eval-batch-size {} --epochs {}\n",
+        "", recipe.optimizer, recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.schedule,
+        recipe.batch_size, recipe.eval_batch_size, recipe.epochs);
     for (const auto& key : info->keys) {
       std::cout << fmt::format("{:<16} {}={}: {}\n", "", key.name, key.default_value, key.help);
     }

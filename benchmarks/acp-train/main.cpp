@@ -1,6 +1,7 @@
 // acp-train: trains or benchmarks a model on all ranks, with any optimizer and gradient compressor.
 #include <torch/torch.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -42,8 +43,10 @@ int main(int argc, char** argv) {
     std::string help;
     before_start([&] { options = parse_train_options(argc, argv, help); });
     if (options.action != TrainOptions::Action::train) return launcher_rank() == 0 ? show(options, help) : 0;
+    if (options.quiet) ::setenv("ACP_LOG", "warn", 0);  // the user's own level stands
     auto init = acp::InitOptions().device(options.device);
     if (options.backend != "auto") init.backend(options.backend);
+    before_start([&] { acp::check(init); });
     const auto context = acp::init(init);
     return run_ranks("acp-train", context, [&] { return train(context, options); });
   });

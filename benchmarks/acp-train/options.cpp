@@ -144,6 +144,13 @@ void read_files(const CommandLine& line, TrainOptions& options) {
       throw ConfigError(fmt::format("--{} needs --checkpoint DIR", name));
     }
   }
+  if (const auto& optimizer = find_optimizer(options.optimizer);
+      !options.checkpoint.empty() && !optimizer.savable) {
+    throw ConfigError(
+        fmt::format("--checkpoint: libtorch cannot save the optimizer {} once it has stepped; leave "
+                    "--checkpoint out or take another optimizer",
+                    optimizer.name));
+  }
   options.metrics = line.text("metrics");
   options.trace = line.text("trace");
   options.name = line.text("name");
@@ -167,23 +174,30 @@ std::vector<Option> train_option_table() {
       {"model", "SPEC", "mnist", "NAME[:key=value,...]", "Job"},
       {"data", "DIR", "",
        "a set's folder, the folder of the sets, or synthetic (default: ACP_DATA, else built-in data)", "Job"},
-      {"epochs", "N", "1", "passes over the training set", "Job"},
+      {"epochs", "N", "", "passes over the training set (default: the model's, as --list-models prints)",
+       "Job"},
       {"iterations", "N", "", "measured steps instead of epochs", "Job"},
       {"warmup", "N", "0", "first steps, not measured (besides --iterations, part of --epochs)", "Job"},
-      {"batch-size", "N", "32", "samples per rank and backward pass", "Job"},
-      {"eval-batch-size", "N", "1000", "samples per rank and batch of an evaluation", "Job"},
+      {"batch-size", "N", "", "samples per rank and backward pass (default: the model's)", "Job"},
+      {"eval-batch-size", "N", "", "samples per rank and batch of an evaluation (default: the model's)",
+       "Job"},
       {"test-batch-size", "N", "", "the same for the test at the end (default: --eval-batch-size)", "Job"},
       {"no-eval", "", "", "train only", "Job"},
 
-      {"optimizer", "SPEC", "sgd", "adagrad, adam, adamw, lbfgs, rmsprop, sgd; keys as in sgd:nesterov=on",
+      {"optimizer", "SPEC", "",
+       "adagrad, adam, adamw, lbfgs, rmsprop, sgd; keys as in sgd:nesterov=on (default: the model's)",
        "Optimizer"},
-      {"lr", "X", "", "learning rate, not scaled by the number of ranks (default: the optimizer's)",
+      {"lr", "X", "",
+       "learning rate, not scaled by the number of ranks (default: the model's; the optimizer's with another "
+       "optimizer)",
        "Optimizer"},
       {"scale-lr", "", "", "multiply --lr by the number of ranks", "Optimizer"},
-      {"momentum", "X", "", "of sgd and rmsprop (default 0)", "Optimizer"},
+      {"momentum", "X", "", "of sgd and rmsprop (default: the model's; 0 with another optimizer)",
+       "Optimizer"},
       {"weight-decay", "X", "", "default: the optimizer's, 0 but for adamw (0.01)", "Optimizer"},
-      {"lr-schedule", "SPEC", "constant",
-       "constant, cosine, exponential, inverse, inverse-sqrt, linear, milestones, piecewise, plateau, step",
+      {"lr-schedule", "SPEC", "",
+       "constant, cosine, exponential, inverse, inverse-sqrt, linear, milestones, piecewise, plateau, step "
+       "(default: the model's)",
        "Optimizer"},
       {"lr-warmup", "N", "0", "steps (or epochs, as in 5e) in which the rate rises linearly", "Optimizer"},
       {"clip", "X", "0", "largest global norm of the reduced gradient; 0 = off", "Optimizer"},
@@ -216,7 +230,8 @@ std::vector<Option> train_option_table() {
 
       {"log-every", "N", "0", "print a line every N steps; 0 = per epoch only", "Output"},
       {"metrics", "FILE", "", "append one JSON line per logged step and per epoch", "Output"},
-      {"trace", "FILE", "", "write a timeline for Perfetto or chrome://tracing (default: ACP_TRACE)",
+      {"trace", "FILE", "",
+       "write a timeline of all ranks for Perfetto or chrome://tracing (ACP_TRACE writes one of each rank)",
        "Output"}};
   table.insert(table.end(), own.begin(), own.end());
   return table;

@@ -12,6 +12,7 @@
 #include "benchmarks/common/optimizers.h"
 #include "benchmarks/common/program.h"
 #include "comm/error.h"
+#include "comm/log.h"
 #include "compressors/registry.h"
 
 namespace acp::programs {
@@ -34,6 +35,7 @@ std::string describe(const Evaluation& evaluation) {
 Trainer::Trainer(const Context& context, const TrainOptions& options, Console& console)
     : context_(context), options_(options), console_(console) {
   agree(context_, [&] { metrics_.emplace("metrics", context.rank() == 0 ? options.metrics : ""); });
+  if (!options.checkpoint.empty() && !options.resume) check_new_run(options.checkpoint);
   prepare();
   plan_run();
 }
@@ -61,16 +63,19 @@ void Trainer::prepare() {
   for (const auto& [name, tensor] : parameters_) {
     tensors.push_back(tensor);
     result_.elements += tensor.numel();
+    result_.dense_bytes += static_cast<std::int64_t>(tensor.nbytes());
   }
   result_.lr = options_.lr * (options_.scale_lr ? context_.size() : 1);
   optimizer_ =
       make_optimizer(options_.optimizer, tensors, {result_.lr, options_.momentum, options_.weight_decay});
   auto reduction = options_.reduction;
-  std::string trace = options_.trace;
-  if (const char* variable = std::getenv("ACP_TRACE"); trace.empty() && variable != nullptr) trace = variable;
-  if (!trace.empty()) {
-    agree(context_, [&] { check_writable("trace", trace); });
-    trace_.emplace(trace, context_.rank());
+  // ACP_TRACE's timeline belongs to the context.
+  if (const char* file = std::getenv("ACP_TRACE"); file != nullptr && *file != '\0') {
+    agree(context_, [&] { check_writable("trace (ACP_TRACE)", file); });
+  }
+  if (!options_.trace.empty()) {
+    agree(context_, [&] { check_writable("trace", options_.trace); });
+    trace_.emplace(options_.trace, context_.rank());
     reduction.events(trace_->sink());
   }
   reducer_ = std::make_unique<GradientReducer>(parameters_, reduction);
@@ -108,13 +113,22 @@ void Trainer::plan_run() {
 }
 
 TrainState Trainer::state() {
-  return {context_,
-          *model_,
+  return {*model_,
           *optimizer_,
           *reducer_,
           *schedule_,
           position_,
-          options_.model + " with " + options_.optimizer};
+          options_.seed,
+          options_.model + " with " + options_.optimizer,
+          {{"--data", result_.data},
+           {"--compressor", result_.compressor},
+           {"--memory", result_.memory},
+           {"--batch-size", fmt::format("{}", options_.batch_size)},
+           {"--backward-passes", fmt::format("{}", passes_)},
+           {"--lr", fmt::format("{}", result_.lr)},
+           {"--lr-schedule", options_.lr_schedule},
+           {"--seed", fmt::format("{}", options_.seed)},
+           {"a world size of", fmt::format("{}", context_.size())}}};
 }
 
 void Trainer::save() {
@@ -126,7 +140,9 @@ void Trainer::save() {
 TrainResult Trainer::run() {
   const auto begin = Clock::now();
   if (options_.resume) {
-    load_checkpoint(options_.checkpoint, state());
+    for (const auto& line : load_checkpoint(options_.checkpoint, state())) {
+      if (context_.rank() == 0) log_warning(line);
+    }
     saved_at_ = position_.step;
     console_.line(fmt::format("resumed after step {} from {}", position_.step, options_.checkpoint));
   }
@@ -154,7 +170,7 @@ TrainResult Trainer::run() {
   result_.steps_skipped = reducer_->statistics().skipped;
   result_.bytes_sent_estimated = reducer_->traffic().estimated;
   result_.parameters_hash = fmt::format("{:016x}", check_parameters_agree(*model_));
-  if (trace_) trace_->close();
+  if (trace_) trace_->close(context_);  // one file, one time axis
   result_.total_seconds = seconds_since(begin);
   return std::move(result_);
 }

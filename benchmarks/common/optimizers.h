@@ -21,6 +21,7 @@ struct OptimizerInfo {
   double lr = 0;
   std::optional<double> momentum, weight_decay;
   bool closure = false;  // calls the loss several times a step (LBFGS)
+  bool savable = true;   // false: libtorch cannot save one that has stepped (LBFGS)
 };
 
 // Absent = the optimizer's default.

@@ -88,6 +88,16 @@ void agree(const Context& context, const std::function<void()>& body) {
   }
 }
 
+void agreed(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const CommunicationError&) {
+    throw;
+  } catch (const Error& error) {
+    throw AgreedError(exit_code(error), message_of(error));
+  }
+}
+
 int run_program(const std::string& name, const std::function<int()>& body) {
   try {
     return body();

@@ -37,6 +37,10 @@ void before_start(const std::function<void()>& body);
 // the lowest such rank's code and message. A collective call.
 void agree(const Context& context, const std::function<void()>& body);
 
+// Runs `body`, whose errors are raised on every rank, as the library's collective calls do but for
+// CommunicationErrors: all else becomes AgreedErrors. A collective call if `body` is.
+void agreed(const std::function<void()>& body);
+
 // Runs `body` with a context that it made by acp::init(); returns the process's exit code. Errors are printed
 // as one line "NAME: message" on standard error. An AgreedError lets the context end in order; any other
 // error aborts the other ranks, so that they do not wait for this one.

@@ -74,8 +74,10 @@ void Control::post() {
 }
 
 void Control::arrived(const MPI_Status& status, int code) {
+  if (closing_) return;
+  check(code, "MPI_Irecv of a note");
   int count = 0;
-  if (closing_ || code != MPI_SUCCESS || MPI_Get_count(&status, MPI_BYTE, &count) != MPI_SUCCESS) return;
+  check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
   if (count < static_cast<int>(sizeof(Header))) return;
   const Note note = unpack(incoming_.data(), static_cast<std::size_t>(count));
   post();
@@ -85,10 +87,8 @@ void Control::arrived(const MPI_Status& status, int code) {
 void Control::send(int peer, const Note& note) {
   auto bytes = std::make_shared<std::vector<std::byte>>(pack(note));
   MPI_Request request = MPI_REQUEST_NULL;
-  if (MPI_Isend(bytes->data(), static_cast<int>(bytes->size()), MPI_BYTE, peer, note_tag, comm_, &request) !=
-      MPI_SUCCESS) {
-    return;
-  }
+  check(MPI_Isend(bytes->data(), static_cast<int>(bytes->size()), MPI_BYTE, peer, note_tag, comm_, &request),
+        "MPI_Isend of a note");
   requests_.add(Requests::Kind::note_send, request, [bytes](const MPI_Status&, int) {});
 }
 

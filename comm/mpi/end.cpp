@@ -83,14 +83,20 @@ void MpiThread::say_farewell(Lock& lock) {
       continue;
     }
     if (Clock::now() >= deadline) {
-      // A rank may have work to do for longer than any wait; but it answers.
+      // A rank may have work to do for longer than any wait (rank 0 evaluates alone); but it answers, and a
+      // line says for whom this one stays.
       std::vector<int> late;
       for (int peer = 0; peer < size(); ++peer) {
         if (peer != rank() && !left_.contains(peer)) late.push_back(peer);
       }
       const auto answers = ask(lock, late, 0);
       for (const int peer : late) {
-        if (failure_ || left_.contains(peer) || answers.contains(peer)) continue;
+        if (failure_ || left_.contains(peer)) continue;
+        if (answers.contains(peer)) {
+          log_warning("[mpi] rank " + std::to_string(rank()) + " has ended and waits for rank " +
+                      std::to_string(peer) + ", which is still at work");
+          continue;
+        }
         fail_here(
             {Failure::Kind::peer, peer,
              "rank " + std::to_string(peer) + " has neither ended nor answered within " + timeout_text()});

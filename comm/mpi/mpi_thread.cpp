@@ -275,13 +275,13 @@ void MpiThread::begin_message(const std::shared_ptr<Operation>& operation) {
 void MpiThread::piece_ended(const std::shared_ptr<Operation>& operation, std::size_t expected,
                             const MPI_Status& status, int code) {
   int kind = MPI_SUCCESS;
-  if (code != MPI_SUCCESS) MPI_Error_class(code, &kind);
+  if (code != MPI_SUCCESS) check(MPI_Error_class(code, &kind), "MPI_Error_class");
   if (operation->kind == Operation::Kind::receive && (kind == MPI_SUCCESS || kind == MPI_ERR_TRUNCATE)) {
     int cancelled = 0;
-    MPI_Test_cancelled(&status, &cancelled);
+    check(MPI_Test_cancelled(&status, &cancelled), "MPI_Test_cancelled");
     if (cancelled) return;
     int count = 0;
-    MPI_Get_count(&status, MPI_BYTE, &count);
+    check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
     if (kind != MPI_SUCCESS || static_cast<std::size_t>(count) != expected ||
         status.MPI_TAG != operation->tag) {
       const std::string peer = std::to_string(operation->peer);

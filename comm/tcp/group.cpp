@@ -48,7 +48,7 @@ void Group::connect_controls() {
            controls_.begin();
   };
   changed_.wait_until(lock, deadline, [&] { return reason_ || absent() == size_; });
-  if (reason_) std::rethrow_exception(reason_);
+  if (reason_) reason_->raise();
   const int missing = static_cast<int>(absent());
   if (missing < size_) {
     throw PeerError(missing, "rank " + to_string(missing) + " did not connect to rank " + to_string(rank_) +
@@ -103,26 +103,16 @@ Fd Group::dial(int peer, std::uint32_t channel, std::uint32_t stream) {
   }
 }
 
-void Group::fail(std::exception_ptr reason) noexcept {
+void Group::fail(Failure reason) noexcept {
   if (!fail_quietly(reason)) return;
-  int blamed = rank_;
-  std::string text = "an exception that says nothing";
-  try {
-    std::rethrow_exception(reason);
-  } catch (const PeerError& e) {
-    blamed = e.peer();
-    text = e.what();
-  } catch (const std::exception& e) {
-    text = e.what();
-  } catch (...) {
-  }
-  for (int r = 0; r < size_; ++r) tell(r, Control::abort, blamed, 0, text);
+  const int blamed = reason.kind == Failure::Kind::peer ? reason.peer : rank_;
+  for (int r = 0; r < size_; ++r) tell(r, Control::abort, blamed, 0, reason.text);
 }
 
-bool Group::fail_quietly(std::exception_ptr reason) noexcept {
+bool Group::fail_quietly(const Failure& reason) noexcept {
   const std::lock_guard lock(mutex_);
   if (reason_) return false;
-  reason_ = std::move(reason);
+  reason_ = reason;
   failed_.store(true, std::memory_order_release);
   failure_.notify();
   changed_.notify_all();
@@ -131,9 +121,9 @@ bool Group::fail_quietly(std::exception_ptr reason) noexcept {
 
 void Group::rethrow() const {
   std::unique_lock lock(mutex_);
-  const std::exception_ptr reason = reason_;
+  const Failure reason = *reason_;
   lock.unlock();
-  std::rethrow_exception(reason);
+  reason.raise();
 }
 
 bool Group::has_left(int peer) const {
@@ -147,9 +137,9 @@ void Group::explain(int peer, const std::string& what) {
   changed_.wait_for(lock, std::chrono::seconds(2),
                     [&] { return reason_ || control.state == State::left || control.state == State::gone; });
   if (reason_) {
-    const std::exception_ptr reason = reason_;
+    const Failure reason = *reason_;
     lock.unlock();
-    std::rethrow_exception(reason);
+    reason.raise();
   }
   const std::string who = "rank " + to_string(peer);
   if (control.state == State::left)
@@ -195,9 +185,9 @@ int Group::ask(int peer, std::uint32_t channel) {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, std::chrono::seconds(2), [&] { return reason_ || answers_.count(key) > 0; });
   if (reason_) {
-    const std::exception_ptr reason = reason_;
+    const Failure reason = *reason_;
     lock.unlock();
-    std::rethrow_exception(reason);
+    reason.raise();
   }
   const auto found = answers_.find(key);
   return found == answers_.end() ? no_answer : found->second;

@@ -8,10 +8,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "comm/failure.h"
 #include "comm/tcp/handshake.h"
 #include "comm/tcp/rendezvous.h"
 #include "comm/tcp/socket.h"
@@ -63,7 +65,8 @@ class Group {
   Fd dial(int peer, std::uint32_t channel, std::uint32_t stream);
 
   // The first reason stands, is told to all peers, and ends every wait of every channel.
-  void fail(std::exception_ptr reason) noexcept;
+  void fail(const std::exception_ptr& reason) noexcept { fail(Failure::of(reason)); }
+  void fail(Failure reason) noexcept;
   bool failed() const noexcept { return failed_.load(std::memory_order_acquire); }
   [[noreturn]] void rethrow() const;
   // Readable from fail() on, for ever.
@@ -90,7 +93,7 @@ class Group {
   void read_control(int peer);
   void handle(int peer, int type, int a, int b, const std::string& text);
   void lose(int peer, const std::string& why);
-  bool fail_quietly(std::exception_ptr reason) noexcept;
+  bool fail_quietly(const Failure& reason) noexcept;
   void tell(int peer, int type, int a, int b, const std::string& text) noexcept;
   int ask(int peer, std::uint32_t channel);
 
@@ -103,7 +106,7 @@ class Group {
 
   mutable std::mutex mutex_;  // guards what follows, and State
   std::condition_variable changed_;
-  std::exception_ptr reason_;
+  std::optional<Failure> reason_;
   std::map<std::uint32_t, std::shared_ptr<Inbox>> inboxes_;  // open here, or opened by a peer that is ahead
   std::uint32_t next_channel_ = 0;
   std::map<std::pair<int, std::uint32_t>, int> answers_;  // by peer and channel

@@ -184,7 +184,7 @@ void Group::handle(int peer, int type, int a, int b, const std::string& text) {
                                          : text + " (reported by rank " + to_string(peer) + ")";
       // Passed on: this rank may end before the news from its origin has reached the others, who would then
       // blame this one.
-      if (fail_quietly(std::make_exception_ptr(PeerError(a, told)))) {
+      if (fail_quietly({Failure::Kind::peer, a, told})) {
         for (int r = 0; r < size_; ++r) {
           if (r != peer && r != a) tell(r, Control::abort, a, 0, a == peer ? told : text);
         }
@@ -223,8 +223,8 @@ void Group::lose(int peer, const std::string& why) {
     state = State::gone;
     changed_.notify_all();
   }
-  fail(std::make_exception_ptr(
-      PeerError(peer, "peer " + to_string(peer) + " closed the connection without a farewell: " + why)));
+  fail(Failure{Failure::Kind::peer, peer,
+               "peer " + to_string(peer) + " closed the connection without a farewell: " + why});
 }
 
 void Group::tell(int peer, int type, int a, int b, const std::string& text) noexcept {

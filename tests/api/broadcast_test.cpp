@@ -280,6 +280,21 @@ TEST_CASE("broadcast_optimizer_state: what cannot be done is one clear line on e
     broadcast_optimizer_state(optimizer);
   });
   for (const auto& text : groups) CHECK_THAT(text, ContainsSubstring("parameter 0.0 [2, 6] Float"));
+
+  // A difference that only the rank sees that takes the bytes.
+  const auto empty = failures<ConfigError>(3, [](Context& context) {
+    Mlp model = make_mlp();
+    std::vector<torch::optim::OptimizerParamGroup> parts{{model->parameters()}};
+    if (context.rank() != 1) parts.emplace_back(std::vector<at::Tensor>{});
+    torch::optim::SGD optimizer(parts, torch::optim::SGDOptions(0.1));
+    broadcast_optimizer_state(optimizer);
+  });
+  for (const auto& text : empty) {
+    CHECK_THAT(text, ContainsSubstring("does not fit the optimizer torch::optim::SGD"));
+    CHECK(text.find('\n') == std::string::npos);
+  }
+  CHECK_THAT(empty[0], ContainsSubstring("rank 1"));
+  CHECK_THAT(empty[2], ContainsSubstring("rank 1"));
 }
 
 TEST_CASE("broadcast_object and all_gather_object: bytes, numbers, structures, lists, JSON",

@@ -276,6 +276,38 @@ TEST_CASE("another world size: ranks with a part take it, new ones start without
   }
 }
 
+TEST_CASE("the newest one is described before it is restored", "[api][checkpoint]") {
+  const TempFolder folder;
+  run_local(2, [&](Context& context) {
+    const Checkpoints checkpoints(folder.path());
+    require(!checkpoints.newest(), "none yet");
+    Run run;
+    for (const std::uint64_t step : {1, 2}) {
+      run.steps(context.rank(), step);
+      run.state.epoch = 10 + step;
+      run.state.seed = 20 + step;
+      run.state.meta = R"({"job":)" + std::to_string(step) + "}";
+      checkpoints.save(run.state);
+    }
+    const auto parameters = flatten(run.model->parameters()).clone();
+    run.steps(context.rank(), 3);
+    const auto newest = checkpoints.newest();
+    require(newest && newest->folder == folder.path() / "000002-step-2", "the newest");
+    require(newest->step == 2 && newest->epoch == 12 && newest->seed == 22 && newest->world_size == 2,
+            "its place");
+    require(newest->meta == R"({"job":2})", "its meta");
+    require(!torch::equal(flatten(run.model->parameters()), parameters), "nothing is restored yet");
+    checkpoints.load(run.state, newest->folder);
+    require(torch::equal(flatten(run.model->parameters()), parameters), "now it is");
+  });
+  std::ofstream(folder.path() / "000002-step-2" / "manifest.json") << "{\"format\":1}";
+  run_local(2, [&](Context&) {
+    const auto text = message_of<DataError>([&] { (void)Checkpoints(folder.path()).newest(); });
+    require(text.find("manifest.json is damaged") != std::string::npos, "on every rank: " + text);
+    barrier();
+  });
+}
+
 TEST_CASE("a certain checkpoint can be loaded by its folder", "[api][checkpoint]") {
   const TempFolder folder;
   save_at(folder.path(), 2, {1, 2, 3});

@@ -2,6 +2,8 @@
 // clipping.
 #include <torch/torch.h>
 
+#include <optional>
+
 #include "acp/context.h"
 #include "acp/distributed_optimizer.h"
 #include "comm/error.h"
@@ -253,20 +255,35 @@ TEST_CASE("skip_synchronize() steps with local gradients if nothing was reduced"
 }
 
 TEST_CASE("a second gradient before step() is an error that names the parameter", "[api][optimizer]") {
-  run_local(2, [](Context&) {
+  enum class Guard { none, no_sync, skip };
+  const Guard guard = GENERATE(Guard::none, Guard::no_sync, Guard::skip);
+  const int steps_before = GENERATE(0, 1);  // without a plan, and with buckets that are on their way
+  const bool synchronized = GENERATE(false, true);
+  run_local(2, [&](Context&) {
     torch::Tensor w = torch::zeros({2}, torch::requires_grad());
     DistributedOptimizer optimizer(SGD(std::vector<torch::Tensor>{w}, SGDOptions(1.0)),
                                    NamedTensors{{"fc.w", w}});
-    for (const bool synchronized : {false, true}) {
+    for (int i = 0; i < steps_before; ++i) {
       optimizer.zero_grad();
       w.sum().backward();
-      if (synchronized) optimizer.synchronize();
-      const std::string message = message_of<Error>([&] { w.sum().backward(); });
-      require(message.find("\"fc.w\"") != std::string::npos, "names it: " + message);
-      require(message.find("backward_passes_per_step") != std::string::npos, "says what to do: " + message);
-      require(message.find("no_sync") != std::string::npos, "says what to do: " + message);
       optimizer.step();
     }
+    optimizer.zero_grad();
+    w.sum().backward();
+    if (synchronized) optimizer.synchronize();
+    const torch::Tensor before = w.detach().clone();
+    const std::string message = message_of<Error>([&] {
+      std::optional<GradientReducer::NoSync> no_sync;
+      std::optional<GradientReducer::SkipSynchronize> skip;
+      if (guard == Guard::no_sync) no_sync.emplace(optimizer.no_sync());
+      if (guard == Guard::skip) skip.emplace(optimizer.skip_synchronize());
+      w.sum().backward();
+    });
+    require(message.find("\"fc.w\"") != std::string::npos, "names it: " + message);
+    require(message.find("backward_passes_per_step") != std::string::npos, "says what to do: " + message);
+    require(message.find("no_sync") != std::string::npos, "says what to do: " + message);
+    require(message_of<Error>([&] { optimizer.step(); }) == message, "and the step does not happen");
+    require(torch::equal(w, before), "the parameters are as they were");
   });
 }
 

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "acp/context.h"
+#include "acp/gradient_reducer.h"
 #include "comm/error.h"
 #include "tests/api/toy.h"
 #include "tests/catch.h"
@@ -131,4 +132,28 @@ TEST_CASE("ACP_TRACE gives every context a sink", "[api][trace]") {
   run_local(2, [](Context& context) { report_step(context.events(), Clock::now()); });
   CHECK(named(read_json(file), "collective 0").size() == 1);
   CHECK(named(read_json(file.string() + ".rank1"), "collective 0").size() == 1);
+}
+
+TEST_CASE("with ACP_TRACE a program's own reducer is in the timeline, beside its own sink", "[api][trace]") {
+  const TempFolder folder;
+  const auto file = folder.path() / "trace.json";
+  const Environment on("ACP_TRACE", file.c_str());
+  std::atomic<int> own = 0;
+  run_local(2, [&](Context&) {
+    torch::Tensor w = torch::zeros({4}, torch::requires_grad());
+    GradientReducer reducer({{"w", w}}, Options().events([&](const Event& e) {
+      if (e.kind == Event::Kind::collective) ++own;
+    }));
+    for (int step = 0; step < 3; ++step) {
+      w.mutable_grad().reset();
+      w.sum().backward();
+      reducer.synchronize();
+    }
+  });
+  CHECK(own == 6);
+  for (const std::string& name : {file.string(), file.string() + ".rank1"}) {
+    const json trace = read_json(name);
+    CHECK(named(trace, "backward").size() == 3);
+    CHECK(named(trace, "decode 0").size() == 3);
+  }
 }

@@ -166,6 +166,7 @@ TEST_CASE("mistakes are named with what to do", "[api][train-options]") {
   fails({"--quiet=yes"}, "takes no value");
   fails({"--resume"}, "--checkpoint DIR");
   fails({"--checkpoint-every", "5"}, "--checkpoint DIR");
+  fails({"--checkpoint", "d", "--optimizer", "lbfgs"}, "cannot save the optimizer lbfgs");
   fails({"--preset", "acp-mnits"}, "did you mean acp-mnist?");
   fails({"mnist"}, "unexpected argument");
   fails({"-x"}, "unexpected argument");

@@ -26,6 +26,10 @@ pc=$(find "$work/root" -name acp.pc | head -n 1)
 prefix=$(sed -n 's/^prefix=//p' "$pc")
 sed -i "s|^prefix=.*|prefix=$work/root$prefix|" "$pc"
 export PKG_CONFIG_PATH=${pc%/*}
+# Where they will lie when nothing moves them.
+libdir=$(find "$work/root" -name 'libacp.so.0' -printf '%h\n' | head -n 1)
+runpath() { readelf -d "$work/root$prefix/bin/acp-train" | grep PATH | tr '[]:' '\n' | grep -x -- "${libdir#"$work/root"}"; }
+check 'the programs look for the library where it lies' runpath
 check configure meson setup "$work/build" "$ROOT/examples/minimal"
 check compile ninja -C "$work/build"
 check 'one rank' "$work/build/minimal"

@@ -91,10 +91,18 @@ wrong 'did you mean acp-mnist' --preset acp-mnits
 wrong 'did you mean mpi' --backend mpii
 wrong '--json .*cannot be written' "${brief[@]}" --json "$work/no/such/folder/x.json"
 wrong '--metrics .*cannot be written' "${brief[@]}" --metrics "$work/no/such/folder/x.json"
+wrong '--checkpoint /proc/none: cannot be written' "${brief[@]}" --checkpoint /proc/none
 wrong 'needs --checkpoint' "${brief[@]}" --resume
 wrong 'no checkpoint' "${brief[@]}" --resume --checkpoint "$work/nothing-here"
+wrong 'cannot save the optimizer lbfgs' "${brief[@]}" --optimizer lbfgs --checkpoint "$work/nothing-here"
 mpi 3 --compressor acpsdg:rank=4
 expect 'typo under mpirun' 2 'did you mean .*acpsgd'
+mpi 3 "${brief[@]}" --device cuda
+expect 'no CUDA, under mpirun' 2 'without CUDA'
+mpi 3 "${brief[@]}" --backend nccl
+expect 'no NCCL, under mpirun' 2 'without NCCL'
+ACP_TIMEOUT=soon mpi 3 "${brief[@]}"
+expect 'ACP_TIMEOUT, under mpirun' 2 'ACP_TIMEOUT is "soon"'
 
 # --- data: exit 3 ----------------------------------------------------------------------------------------------------
 bad_data() { # NAME TEXT DIR
@@ -185,6 +193,17 @@ for spec in none powersgd:rank=2 acpsgd:rank=2 fp16; do
   if [ $spec = none ]; then same 'ratio of none' "$(key "$work/r.json" '["compression_ratio"]')" 1.0; fi
 done
 port=$(free_port)
+tcp 2 '0 1' "${brief[@]}"
+same 'quiet over tcp' "$code $(cat "$work/out" "$work/err")" '0 '
+mpi 2 "${brief[@]}" --clip-local 1 --json -
+if [ "$code" = 0 ] && python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]' <"$work/out"; then
+  ok
+else
+  no '--clip-local --json -' 'standard output is no JSON'
+fi
+run 60 env ACP_TRACE="$work/timeline.json" "$train" "${brief[@]}"
+if [ "$code" = 0 ] && grep -q '"name":"backward"' "$work/timeline.json"; then ok; else no ACP_TRACE 'no backward pass in the timeline'; fi
+port=$(free_port)
 ACP_TIMEOUT=4 tcp 3 '0 1' "${brief[@]}"
 same 'a rank that never shows up: code' "$code" 4
 if grep -E '^acp-train: ' "$work/err" | grep -qE 'rank 2'; then ok; else no 'a rank that never shows up' 'is not named'; fi
@@ -232,6 +251,58 @@ twice 'mpi, none' mpi none
 twice 'mpi, acpsgd' mpi acpsgd:rank=2
 twice 'tcp, powersgd' tcp_pair powersgd:rank=2
 
+# --- checkpoints: nothing is overwritten, damage is told, other numbers of ranks -------------------------------------
+job=("${brief[@]}" --compressor acpsgd:rank=2 --checkpoint "$work/c3")
+mpi 2 "${job[@]}"
+expect_ok 'a checkpoint'
+(cd "$work/c3" && find . -type f -exec sha256sum {} +) >"$work/sums"
+mpi 2 "${job[@]}" --seed 7
+expect 'another run into the same folder' 2 'holds a checkpoint after step 4: .*--resume'
+if [ -s "$work/sums" ] && (cd "$work/c3" && sha256sum --quiet -c "$work/sums") >"$work/out" 2>&1; then ok; else
+  no 'another run into the same folder' 'changed what the first had written'
+fi
+mpi 2 "${job[@]}" --optimizer adam --resume
+expect 'the checkpoint of another job' 2 'is of mnist with sgd, this run is mnist with adam'
+mpi 2 "${small[@]}" --iterations 6 --no-eval --compressor none --seed 7 --checkpoint "$work/c3" --resume
+expect_ok 'resumed with other settings'
+for what in '--compressor none' '--seed 7'; do
+  if grep -q -- "resuming with $what" "$work/err"; then ok; else no 'resumed with other settings' "$what is not said"; fi
+done
+for what in --data --lr 'world size'; do
+  if grep -q -- "resuming with .*$what" "$work/err"; then no 'resumed with other settings' "$what is said"; else ok; fi
+done
+run 60 "$train" "${small[@]}" --epochs 1 --no-eval --warmup 500 --json "$work/r.json"
+expect_ok 'nothing measured'
+same 'nothing measured' "$(key "$work/r.json" '["samples_per_second"]') $(key "$work/r.json" '["dense_bytes_per_step"]')" 'None 87360'
+folders=("$work"/c3/*/)
+newest=${folders[-1]}
+cp "$newest/manifest.json" "$work/manifest.json"
+sed -i 's/"job"/"jib"/' "$newest/manifest.json"
+mpi 2 "${job[@]}" --resume
+expect 'a manifest that lacks a key' 3 'manifest.json is damaged.*job'
+cp "$work/manifest.json" "$newest/manifest.json"
+truncate -s -1 "$newest/rank-1.pt"
+mpi 2 "${job[@]}" --resume
+expect 'a part that was cut off' 3 'rank-1.pt is damaged'
+
+mpi 2 "${small[@]}" --no-eval --iterations 16 --checkpoint "$work/c4"
+expect_ok 'a checkpoint of 2 ranks'
+mpi 3 "${small[@]}" --no-eval --iterations 24 --checkpoint "$work/c4" --resume --json "$work/r.json"
+expect_ok 'resumed on 3 ranks'
+same 'resumed on 3 ranks: measured steps' "$(key "$work/r.json" '["iterations"]')" 8
+same 'resumed on 3 ranks: ratio of none' "$(key "$work/r.json" '["compression_ratio"]')" 1.0
+same 'resumed on 3 ranks: dense bytes' "$(key "$work/r.json" '["dense_bytes_per_step"]')" 87360
+
+# --- bytes sent: one ring all-reduce of 21840 floats and the count of missing gradients; of two ranks each sends every
+# chunk once, 4 x 21841 bytes, however many steps are measured -------------------------------------------------------
+for steps in 10 40; do
+  for launcher in mpi tcp_pair; do
+    $launcher 2 "${small[@]}" --no-eval --iterations $steps --algorithm ring --json "$work/r.json"
+    expect_ok "$launcher, $steps steps"
+    same "$launcher, $steps steps: bytes sent" "$(key "$work/r.json" '["bytes_sent_per_step"]')" 87364
+  done
+done
+
 # --- signals ---------------------------------------------------------------------------------------------------------
 interrupt() { # NAME SIGNAL CODE
   rm -rf "$work/stop" "$work/metrics"
@@ -250,6 +321,24 @@ interrupt() { # NAME SIGNAL CODE
 }
 interrupt SIGTERM TERM 143
 interrupt SIGINT INT 130
+
+# Killed while it writes over and over.
+job=("${small[@]}" --compressor acpsgd:rank=2 --epochs 2 --checkpoint-every 1)
+run 120 "$train" "${job[@]}" --seed 7 --checkpoint "$work/c6" --json "$work/once.json"
+expect_ok 'a run that is not killed'
+: >"$work/metrics"
+timeout -k 5 120 "$train" "${job[@]}" --seed 7 --checkpoint "$work/c5" --log-every 1 --metrics "$work/metrics" \
+  >"$work/out" 2>"$work/err" &
+killed=$!
+for _ in $(seq 2400); do
+  [ "$(wc -l <"$work/metrics")" -ge 5 ] && break
+  sleep 0.05
+done
+kill -KILL "$(pgrep -P $killed)" 2>/dev/null # fails if it has ended by itself: the same has to come out
+wait $killed 2>/dev/null
+run 120 "$train" "${job[@]}" --seed 7 --checkpoint "$work/c5" --resume --json "$work/killed.json"
+expect_ok 'killed and resumed'
+same 'killed and resumed' "$(key "$work/killed.json" '["parameters_hash"]')" "$(key "$work/once.json" '["parameters_hash"]')"
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -39,6 +39,12 @@ class Throws final : public Compressor {
   }
 };
 
+class Unprepared final : public Compressor {
+ public:
+  void prepare(Bucket&, const StepContext&) override { throw ConfigError("planted before the first step"); }
+  Exchange exchange(Bucket& bucket, StepContext) override { co_await all_reduce(bucket.storage); }
+};
+
 std::vector<Bucket> buckets(int count) {
   std::vector<ParameterInfo> infos;
   Plan plan;
@@ -148,20 +154,51 @@ TEST_CASE("a failure on one rank is thrown by synchronize() on all, again and ag
   CHECK(caught == 6);
 }
 
-TEST_CASE("destroying an engine inside a step neither hangs nor leaks", "[ranks][engine]") {
+TEST_CASE("an engine that is destroyed inside a step fails its channel, between steps it does not",
+          "[ranks][engine]") {
   const int ready_ranks = GENERATE(0, 1, 2);
-  std::atomic<int> failed = 0;
+  std::array<std::string, 2> messages;
+  std::atomic<int> right = 0, destroyed = 0;
   on_ranks(2, [&](Communicator& channel) {
-    Engine engine(buckets(3), make<TwoRounds>(), channel, {});
-    if (channel.rank() < ready_ranks) engine.ready(0);
-    if (ready_ranks == 1 && channel.rank() == 0) {
-      // The other rank never takes part: its engine goes quietly, so this one is told by its own destruction
-      // only.
-      std::this_thread::sleep_for(2ms);
+    {
+      Engine engine(buckets(3), make<TwoRounds>(), channel, {});
+      if (channel.rank() < ready_ranks) {
+        engine.ready(0);
+        std::this_thread::sleep_for(20ms);  // its thread has to have begun the step
+      }
     }
-    ++failed;
+    ++destroyed;
+    while (destroyed < 2) std::this_thread::sleep_for(1ms);
+    at::Tensor x = at::ones({4});
+    try {
+      perform(channel, Collective::all_reduce(x));
+      right += at::equal(x, at::full({4}, 2.0));
+    } catch (const CommunicationError& e) {
+      messages[static_cast<std::size_t>(channel.rank())] = e.what();
+    }
   });
-  CHECK(failed == 2);
+  CHECK(right == (ready_ranks == 0 ? 2 : 0));
+  for (const std::string& message : messages) {
+    if (ready_ranks > 0) CHECK_THAT(message, ContainsSubstring("gave up inside a step"));
+  }
+}
+
+TEST_CASE("an engine without buckets runs the work between steps", "[ranks][engine]") {
+  on_ranks(1, [&](Communicator& channel) {
+    Engine engine({}, make<TwoRounds>(), channel, {});
+    std::uint64_t seen = 0;
+    engine.between_steps([](auto&, std::uint64_t& step) { step = 7; });
+    engine.between_steps([&](auto&, std::uint64_t& step) { seen = step; });
+    CHECK(seen == 7);
+  });
+}
+
+TEST_CASE("a failure of prepare() ends those who wait for the engine", "[ranks][engine]") {
+  on_ranks(1, [&](Communicator& channel) {
+    Engine engine(buckets(1), make<Unprepared>(), channel, {});
+    CHECK_THROWS_WITH(engine.between_steps([](auto&, std::uint64_t&) {}),
+                      ContainsSubstring("planted before the first step"));
+  });
 }
 
 TEST_CASE("a rank that leaves inside a step is named to those who wait", "[ranks][engine]") {
