@@ -6,7 +6,9 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
 #include <limits>
+#include <sstream>
 
 #include "acp/reducer_impl.h"
 #include "comm/error.h"
@@ -77,7 +79,9 @@ void GradientReducer::Impl::on_gradient(std::size_t index) {
     report(Event::Kind::backward_begin, Clock::now());
   }
   p.local = true;
-  if (++p.passes < options.backward_passes_per_step()) return;
+  ++p.passes;
+  if (factory.wants_squares() && options.backward_passes_per_step() > 1) count_squares(p);
+  if (p.passes < options.backward_passes_per_step()) return;
   p.arrived = true;
   if (!engine) {
     order.push_back(static_cast<int>(index));
@@ -86,6 +90,15 @@ void GradientReducer::Impl::on_gradient(std::size_t index) {
   if (p.slot.numel() == 0) return;
   adopt(p);
   if (--remaining[p.bucket] == 0 && overlaps()) hand_over(p.bucket);
+}
+
+// A pass adds its share to what earlier ones left: its own part is the difference.
+void GradientReducer::Impl::count_squares(Parameter& p) {
+  const at::Tensor& grad = p.tensor.grad();
+  const at::Tensor now = (grad.layout() == at::kStrided ? grad : grad.to_dense()).to(at::kFloat);
+  if (p.passes == 1) p.counted = at::zeros(p.tensor.sizes(), at::kFloat);
+  p.counted.add_((p.passes == 1 ? now : now - p.before).square());
+  p.before = p.passes < options.backward_passes_per_step() ? now.clone() : at::Tensor();
 }
 
 // Puts the gradient into its place and makes .grad share it. The gradient may be our alias already, a new
@@ -97,6 +110,11 @@ void GradientReducer::Impl::adopt(Parameter& p) {
   if (!ours) p.alias.copy_(grad.layout() == at::kStrided ? grad : grad.to_dense());
   take_ownership(p.slot);
   if (!ours) grad = p.alias;
+  if (p.squares.defined()) {
+    const auto& squares = p.given.defined() ? p.given : p.counted;
+    if (squares.defined()) p.squares.copy_(squares);
+    *p.has_squares = squares.defined() ? 1 : 0;
+  }
   // Here, while it is in the cache.
   if (options.nonfinite() != "auto" && !bad && !all_finite(p.slot)) {
     bad = static_cast<std::size_t>(&p - parameters.data());
@@ -255,6 +273,8 @@ void GradientReducer::Impl::reset_step() {
   for (Parameter& p : parameters) {
     p.passes = 0;
     p.local = p.arrived = false;
+    p.given.reset();
+    p.counted.reset();
   }
   if (engine) {
     for (std::size_t b = 0; b < engine->size(); ++b) {
@@ -329,6 +349,35 @@ double GradientReducer::memory_momentum() const {
   return impl_->factory.memory_momentum();
 }
 
+void GradientReducer::set_squares(const std::string& name, const at::Tensor& squares) {
+  const c10::NoGradGuard no_grad;
+  if (!impl_->factory.wants_squares()) {
+    throw ConfigError("set_squares(): the compressor " + impl_->factory.spec() +
+                      " has no use for squares; \"variance\" has");
+  }
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->open && !impl_->reduced) {
+    throw Error(
+        "set_squares() inside a step: give the squares before backward() begins it, or use "
+        "Options::hooks(false)");
+  }
+  const auto p = std::ranges::find(impl_->parameters, name, &Impl::Parameter::name);
+  if (p == impl_->parameters.end())
+    throw ConfigError("set_squares(): there is no parameter \"" + name + "\"");
+  if (squares.sizes() != p->tensor.sizes()) {
+    std::ostringstream text;
+    text << "set_squares(): parameter \"" << name << "\" has shape " << p->tensor.sizes() << ", its squares "
+         << squares.sizes();
+    throw ConfigError(text.str());
+  }
+  at::Tensor given = squares.detach().to(at::kCPU, at::kFloat).clone(at::MemoryFormat::Contiguous);
+  if (!all_finite(given) || (given.numel() > 0 && given.min().item<float>() < 0)) {
+    throw DataError("set_squares(): the squares of parameter \"" + name +
+                    "\" have negative, NaN or infinite values");
+  }
+  p->given = std::move(given);
+}
+
 at::Tensor GradientReducer::mean(const at::Tensor& x) {
   const c10::NoGradGuard no_grad;
   at::Tensor result = x.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous);
@@ -377,6 +426,7 @@ ReducerStatistics GradientReducer::statistics() const {
     s.collectives = e.collectives;
     s.encode_seconds = e.encode_seconds;
     s.decode_seconds = e.decode_seconds;
+    s.compression_error = e.error_sum;
   }
   return s;
 }

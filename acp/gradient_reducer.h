@@ -38,6 +38,9 @@ struct ReducerStatistics {
   double encode_seconds = 0;   // local work of the exchanges up to their last collective
   double decode_seconds = 0;   // local work after it
   double exposed_seconds = 0;  // the user's thread waited in synchronize()
+  // Sum over the steps of |y - s| / |y|, y being all that this rank had to send (gradients and error
+  // memories) and s what its messages stood for; 0 unless Options::compression_error(true).
+  double compression_error = 0;
 };
 
 // The machine behind DistributedOptimizer, for hand-written loops. Neither copyable nor movable; hooks hold
@@ -75,6 +78,13 @@ class GradientReducer {
   bool skipped() const;
   // Of the momentum that the error memory in force contains ("dgc"); 0 otherwise.
   double memory_momentum() const;
+
+  // For `variance`: the sum over this rank's samples of the coming step of (gradient of the sample / number
+  // of samples)^2, of the parameter's shape. Before backward() begins the step, or, without hooks, before
+  // reduce(); what is not given is counted from the backward passes that make up the step. ConfigError: no
+  // such parameter, another shape, a compressor that has no use for it. DataError: a value that is negative
+  // or not finite. Error: inside a step.
+  void set_squares(const std::string& name, const at::Tensor& squares);
 
   // The mean of x over the ranks, x unchanged; between steps, on every rank alike.
   at::Tensor mean(const at::Tensor& x);

@@ -40,6 +40,9 @@ class Options {
   Options& clip_local(double norm) { return clip_local_ = norm, *this; }
   // false: no hooks; reduce() compresses and averages what is in .grad.
   Options& hooks(bool on) { return hooks_ = on, *this; }
+  // Measures what compression leaves out in each step (ReducerStatistics::compression_error); costs passes
+  // over the gradients.
+  Options& compression_error(bool on) { return compression_error_ = on, *this; }
   // Buckets in flight at once on the engine: 1 = one after the other.
   Options& window(int n) { return window_ = n, *this; }
   Options& events(EventSink sink) { return events_ = std::move(sink), *this; }
@@ -56,6 +59,7 @@ class Options {
   std::uint64_t seed() const { return seed_; }
   double clip_local() const { return clip_local_; }
   bool hooks() const { return hooks_; }
+  bool compression_error() const { return compression_error_; }
   int window() const { return window_; }
   const EventSink& events() const { return events_; }
 
@@ -65,7 +69,7 @@ class Options {
  private:
   std::string compressor_ = "none", memory_, policy_ = "uniform", granularity_, nonfinite_ = "auto";
   double fusion_mb_ = 25, clip_local_ = 0;
-  bool overlap_ = true, hooks_ = true;
+  bool overlap_ = true, hooks_ = true, compression_error_ = false;
   Algorithm algorithm_ = Algorithm::automatic;
   int backward_passes_ = 1, window_ = 2;
   std::uint64_t seed_ = 42;

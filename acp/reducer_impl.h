@@ -28,7 +28,12 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
     int passes = 0;      // backward passes counted since the last step
     bool local = false;  // has a gradient that no hand-over covers (no_sync, or fewer passes than asked for)
     bool arrived = false;  // complete for this step
-    at::Tensor stash;      // of a missing gradient: what .grad held, in case that no rank has one
+    at::Tensor squares;    // Bucket::squares in the parameter's shape, where the compressor wants them
+    std::uint8_t* has_squares = nullptr;  // the bucket's flag beside them
+    at::Tensor given;                     // set_squares() for this step
+    at::Tensor counted;                   // of the passes of this step, where they are counted
+    at::Tensor before;  // the gradient after the last pass of this step, where passes are counted
+    at::Tensor stash;   // of a missing gradient: what .grad held, in case that no rank has one
   };
 
   Impl(Options options, std::unique_ptr<Communicator> channel, Communicator& control);
@@ -41,6 +46,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   // A backward pass.
   void on_gradient(std::size_t index);
   void adopt(Parameter& p);
+  void count_squares(Parameter& p);  // of the pass that has just ended
   void hand_over(std::size_t bucket);
 
   // The end of a step.

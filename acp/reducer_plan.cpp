@@ -41,7 +41,8 @@ GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_c
                             Communicator& control_channel)
     : options(std::move(opts)),
       factory((options.check(), options.compressor()),
-              CompressorOptions{options.memory(), options.seed(), options.granularity()}),
+              CompressorOptions{options.memory(), options.seed(), options.granularity(),
+                                options.compression_error()}),
       channel(std::move(engine_channel)),
       control(control_channel) {}
 
@@ -152,7 +153,11 @@ void GradientReducer::Impl::build(const Plan& plan) {
   remaining.assign(built->size(), 0);
   handed.assign(built->size(), false);
   for (std::size_t b = 0; b < plan.size(); ++b) {
-    const Bucket& bucket = built->bucket(b);
+    Bucket& bucket = built->bucket(b);
+    if (factory.wants_squares()) {
+      bucket.squares = at::zeros(bucket.grads.sizes(), at::kFloat);
+      bucket.has_squares.assign(bucket.slices.size(), 0);
+    }
     for (std::size_t k = 0; k < plan[b].size(); ++k) {
       Parameter& p = parameters[static_cast<std::size_t>(plan[b][k])];
       p.bucket = b;
@@ -160,6 +165,11 @@ void GradientReducer::Impl::build(const Plan& plan) {
       p.slot = bucket.view(bucket.slices[k]);
       // variable_data(): an ordinary autograd view would make zero_grad(false) throw.
       p.alias = p.slot.view(p.tensor.sizes()).variable_data();
+      if (bucket.squares.defined()) {
+        p.squares = bucket.squares.narrow(0, bucket.slices[k].offset, bucket.slices[k].numel())
+                        .view(p.tensor.sizes());
+        p.has_squares = &bucket.has_squares[k];
+      }
       if (p.arrived) {
         adopt(p);
       } else {

@@ -47,6 +47,7 @@ class AcpSgd final : public LowRankCompressor {
       const Side side = moving(context.step, round);
       if (round > 0) orthogonalize(other(side));
       project(bucket, side);
+      inspect(side, context.rank);
       if (round == 0) {
         pack(bucket, side);
         co_await all_reduce(factor(side).message, ReduceOp::average);
@@ -90,6 +91,7 @@ LowRankOptions parse(const Values& values, const CompressorOptions& options) {
     return sent(slice, rank) * min_rate < static_cast<double>(slice.numel());
   };
   result.error_memory = options.memory == "residual";
+  result.measure_error = options.measure_error;
   result.start = static_cast<std::uint64_t>(values.integer("start", 0, 1'000'000'000'000));
   result.seed = options.seed;
   return result;

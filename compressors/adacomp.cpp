@@ -75,7 +75,8 @@ const bool registered = register_sparsifier({
     .summary = "per bin, every element that with one more such gradient would reach the bin's largest",
     .source = "Chen et al., AdaComp, AAAI 2018, algorithm 1",
     .keys = {{"bin_size", "auto",
-              "elements of a bin: a whole number, 0 = the whole tensor, auto = 500, convolutions 50"},
+              "elements of a bin: a whole number, 0 = the whole tensor, auto = 500, convolutions 50 "
+              "(granularity layer)"},
              {"c", "1", "weight of the gradient that is added for the test, from 0"},
              {"send", "value",
               "value (gradient with memory), H (with the test's addition, as GradComp), ternary "

@@ -7,6 +7,7 @@
 
 #include "compressors/code.h"
 #include "compressors/coded_method.h"
+#include "compressors/low_rank.h"
 
 namespace acp {
 namespace {
@@ -127,8 +128,10 @@ class Atomo final : public Quantiser {
     std::ranges::copy(code, static_cast<std::byte*>(numbers.data_ptr()));
     if (!at::isfinite(numbers).all().item<bool>()) code::check_finite("atomo", NAN);
     auto result = at::from_blob(out.data(), {rows_, columns_}, at::kFloat);
-    const auto left = numbers.narrow(1, 0, rows_), right = numbers.narrow(1, rows_, columns_);
-    result.copy_(at::mm(left.t().to(at::kDouble), right.to(at::kDouble)));
+    const auto exact = numbers.to(at::kDouble), sums = at::empty({rows_, columns_}, at::kDouble);
+    product(exact.narrow(1, 0, rows_).contiguous(), exact.narrow(1, rows_, columns_).contiguous(), sums,
+            Write::set);
+    result.copy_(sums);
   }
 
  private:

@@ -36,6 +36,12 @@ struct Bucket {
   // means: the slot's content has no meaning, and error memory and factors are as they were before the step.
   std::vector<std::uint8_t> used;
 
+  // Of methods that ask for it (MethodInfo::wants_squares), float32, laid out like `grads`: the sum over this
+  // rank's samples of (gradient of the sample / number of samples)^2, and per slice whether it is known in
+  // this step. Undefined and empty otherwise.
+  at::Tensor squares;
+  std::vector<std::uint8_t> has_squares;
+
   std::int64_t missing() const;  // how many slices this rank has no gradient for
   at::Tensor missing_count() const { return storage.narrow(0, grads.numel(), 1); }
   at::Tensor view(const Slice& slice) const { return grads.narrow(0, slice.offset, slice.numel()); }

@@ -20,6 +20,13 @@ struct Block {
   std::string_view name;
   std::vector<std::int64_t> shape;  // of the parameter; {n} for several together
   const StepContext* step = nullptr;
+  // Elements that this rank has no gradient of in this step (their y is 0), ascending: state stays as it is.
+  struct Range {
+    std::size_t begin = 0, count = 0;
+  };
+  std::span<const Range> absent{};
+  // The sum over samples of (gradient of the sample / number of samples)^2; empty if nobody counted.
+  std::span<const float> squares{};
 
   // Random numbers of this block and step: the same on all ranks, or this rank's own.
   Philox shared(Purpose purpose) const { return {step->seed, name, step->step, purpose}; }
@@ -49,6 +56,12 @@ class Sparsifier {
   virtual void select(std::span<const float> y, std::span<const float> gradient, const Block& block,
                       Selection& chosen) = 0;
 
+  // What the message stands for at the chosen places, once coded: for those that keep the rest themselves.
+  virtual void sent(std::span<const std::uint32_t>, std::span<const float>) {}
+
+  // Whether what is left out may be kept and sent later; not where sent values are enlarged for it.
+  virtual bool allows_memory() const { return true; }
+
   // The choice is a function of what all ranks share (random-k): indices do not travel, values are
   // all-reduced.
   virtual bool shared_choice() const { return false; }
@@ -60,13 +73,10 @@ class Sparsifier {
   // Policies: the kept fraction; ConfigError where the method has none.
   virtual void set_ratio(double ratio);
 
-  // The coming step's mean of squared per-sample gradients (variance); ConfigError where the method has no
-  // use.
-  virtual void set_second_moments(std::span<const float> squares);
-
-  // What select() keeps between steps besides the error memory (variance), by kind.
+  // What select() keeps between steps besides the error memory (variance), by kind; of a block of `count`
+  // values. ConfigError if what was saved does not fit.
   virtual void save(std::map<std::string, at::Tensor>&) const {}
-  virtual void load(const std::map<std::string, at::Tensor>&) {}
+  virtual void load(const std::map<std::string, at::Tensor>&, std::int64_t /*count*/) {}
 };
 
 // How the decoded values of the ranks become one.
@@ -84,8 +94,8 @@ class Quantiser {
   // same block, step, rank and values give the same bytes.
   virtual void encode(std::span<const float> x, const Block& block, std::span<std::byte> code) = 0;
 
-  // encode(y), and what the code lacks stays in y: y -= decoded. Methods that can do both in one pass override
-  // it.
+  // encode(y), and what the code lacks stays in y: y -= decoded. Methods that can do both in one pass
+  // override it.
   virtual void encode_and_keep(std::span<float> y, const Block& block, std::span<std::byte> code);
 
   // The values that the code stands for. DataError if it cannot be a code of out.size() values.

@@ -23,16 +23,15 @@ void Sparsifier::set_ratio(double) {
   throw ConfigError("this sparsifier has no ratio that a policy could set; take policy \"uniform\"");
 }
 
-void Sparsifier::set_second_moments(std::span<const float>) {
-  throw ConfigError("second moments were given to a sparsifier that has no use for them; \"variance\" has");
-}
-
 void Quantiser::set_bits(double) {
   throw ConfigError("this quantiser has no bits that a policy could set; take policy \"uniform\"");
 }
 
-at::Tensor as_tensor(Bytes& bytes) {
-  return at::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size())}, at::kByte);
+at::Tensor as_tensor(std::shared_ptr<Bytes> bytes) {
+  auto* const data = bytes->data();
+  const auto size = static_cast<std::int64_t>(bytes->size());
+  return at::from_blob(
+      data, {size}, [owner = std::move(bytes)](void*) {}, at::kByte);
 }
 
 std::span<std::byte> as_bytes(const at::Tensor& tensor) {
@@ -57,7 +56,7 @@ std::unique_ptr<Compressor> make_codec(const Bucket& bucket, CodecSettings setti
 CodecCompressor::CodecCompressor(const Bucket& bucket, CodecSettings settings)
     : settings_(std::move(settings)),
       slices_(bucket.slices),
-      memory_(bucket, settings_.memory, settings_.feedback, settings_.momentum) {
+      memory_(bucket, settings_.memory, settings_.feedback, settings_.momentum, settings_.measure_error) {
   const auto add_part = [&](std::size_t first, std::size_t count) {
     Part part;
     part.first = first;
@@ -82,6 +81,12 @@ CodecCompressor::CodecCompressor(const Bucket& bucket, CodecSettings settings)
     for (std::size_t k = 0; k < slices_.size(); ++k) add_part(k, 1);
   } else if (!slices_.empty()) {
     add_part(0, slices_.size());
+  }
+  if (settings_.sparsifier && settings_.memory != MemoryKind::none &&
+      !settings_.sparsifier()->allows_memory()) {
+    throw ConfigError(settings_.method +
+                      " with these keys enlarges what it sends, so an error memory would grow without "
+                      "end; take memory none");
   }
   // Also of an empty bucket: with one, a specification's values are checked.
   if (parts_.empty() && settings_.sparsifier) settings_.sparsifier();
@@ -118,12 +123,36 @@ std::span<float> CodecCompressor::values(const Part& part) {
                                   static_cast<std::size_t>(part.count));
 }
 
-void CodecCompressor::choose(Part& part, const StepContext& step) {
+void CodecCompressor::choose(Part& part, const Bucket& bucket, const StepContext& step) {
   part.chosen.clear();
   if (part.count == 0) return;
+  Block block = part.block(step);
+  std::vector<Block::Range> absent;
+  for (std::size_t k = part.first; k < part.first + part.slices; ++k) {
+    const auto begin = static_cast<std::size_t>(slices_[k].offset - part.offset);
+    if (bucket.used[k] == 0) absent.push_back({begin, static_cast<std::size_t>(slices_[k].numel())});
+  }
+  block.absent = absent;
+  if (bucket.squares.defined()) {
+    // Of what nobody counted the step's gradient is the one sample.
+    for (std::size_t k = part.first; k < part.first + part.slices; ++k) {
+      if (bucket.has_squares[k] != 0) continue;
+      const auto& slice = slices_[k];
+      const auto g = memory_.gradients().subspan(static_cast<std::size_t>(slice.offset),
+                                                 static_cast<std::size_t>(slice.numel()));
+      std::ranges::transform(g, floats(bucket.squares).begin() + slice.offset, [](float x) { return x * x; });
+    }
+    block.squares = floats(bucket.squares)
+                        .subspan(static_cast<std::size_t>(part.offset), static_cast<std::size_t>(part.count));
+  }
   const auto gradient = memory_.gradients().subspan(static_cast<std::size_t>(part.offset),
                                                     static_cast<std::size_t>(part.count));
-  part.sparsifier->select(values(part), gradient, part.block(step), part.chosen);
+  part.sparsifier->select(values(part), gradient, block, part.chosen);
+}
+
+void CodecCompressor::sent(Part& part, std::span<const float> values) {
+  memory_.sent(part.offset, part.chosen.indices, values);
+  part.sparsifier->sent(part.chosen.indices, values);
 }
 
 void CodecCompressor::add(Part& part, std::span<const std::uint32_t> indices, std::span<const float> decoded,
@@ -208,6 +237,7 @@ void CodecCompressor::unpack_plain(const at::Tensor& sums, const Bucket& bucket)
 
 void CodecCompressor::finish(Bucket& bucket) {
   memory_.done();
+  norms_ = memory_.norms();
   if (converted_.defined()) bucket.grads.copy_(converted_);
 }
 

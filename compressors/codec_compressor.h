@@ -26,6 +26,7 @@ struct CodecSettings {
   Feedback feedback;
   double momentum = 0;  // of the dgc memory
   std::string exchange = "gather";
+  bool measure_error = false;
   bool by_layer = true;     // else the whole bucket is one block
   bool ratio_knob = false;  // policies set the ratio (else the bits)
   IndexForm indices = IndexForm::automatic;
@@ -42,7 +43,6 @@ class CodecCompressor : public Compressor {
   void load_state(const State&) final;
   // Ratios of the sparsifier, or bits of the quantiser; empty = plain.
   void set_levels(std::span<const Level> levels) final;
-  void set_second_moments(const std::string& parameter, const at::Tensor& squares) final;
 
  protected:
   CodecCompressor(const Bucket& bucket, CodecSettings settings);
@@ -74,7 +74,9 @@ class CodecCompressor : public Compressor {
   bool all(const Part& part, const Flags& used) const;
   std::span<float> values(const Part& part);  // y of the block
   // Fills part.chosen by the sparsifier.
-  void choose(Part& part, const StepContext& step);
+  void choose(Part& part, const Bucket& bucket, const StepContext& step);
+  // This rank's message stands for these values at part.chosen.indices.
+  void sent(Part& part, std::span<const float> values);
 
   // Adds one rank's decoded values to the result, for parameters that this rank has a gradient of.
   void add(Part& part, std::span<const std::uint32_t> indices, std::span<const float> decoded,
@@ -115,8 +117,9 @@ std::unique_ptr<Compressor> make_reduce_codec(const Bucket& bucket, CodecSetting
 std::unique_ptr<Compressor> make_tree_codec(const Bucket& bucket, CodecSettings settings);
 std::unique_ptr<Compressor> make_scatter_codec(const Bucket& bucket, CodecSettings settings);
 
-// For messages and buffers: bytes as a tensor without a copy, alive as long as `bytes`.
-at::Tensor as_tensor(Bytes& bytes);
+// For messages: the bytes as a tensor without a copy, which owns them together with the caller; a message may
+// be under way when its compressor has gone.
+at::Tensor as_tensor(std::shared_ptr<Bytes> bytes);
 std::span<std::byte> as_bytes(const at::Tensor& tensor);
 
 }  // namespace acp

@@ -3,6 +3,7 @@
 
 #include "comm/error.h"
 #include "compressors/codec_compressor.h"
+#include "compressors/names.h"
 #include "compressors/residual.h"
 
 namespace acp {
@@ -53,17 +54,23 @@ void CodecCompressor::load_state(const State& state) {
       for (const auto& [kind, tensor] : first->second) {
         if (!kind.starts_with(prefix)) continue;
         std::vector<at::Tensor> pieces;
+        bool by_element = part.slices > 1;  // of the others, what was not saved is 0
         for (std::size_t k = part.first; k < part.first + part.slices; ++k) {
           const auto piece = find_state(state, slices_[k].name, kind);
-          if (piece.defined() && piece.numel() == slices_[k].numel()) pieces.push_back(piece.reshape(-1));
+          by_element = by_element && (!piece.defined() || piece.numel() == slices_[k].numel());
+          pieces.push_back(piece.defined() ? piece.reshape(-1)
+                                           : at::zeros({slices_[k].numel()}, tensor.options()));
         }
-        const bool whole = part.slices > 1 && pieces.size() == part.slices;
-        kinds[kind.substr(prefix.size())] = whole ? at::cat(pieces) : tensor;
+        kinds[kind.substr(prefix.size())] = by_element ? at::cat(pieces) : tensor;
       }
       return kinds;
     };
     if (const auto kinds = collect(sparsifier_prefix); part.sparsifier && !kinds.empty()) {
-      part.sparsifier->load(kinds);
+      try {
+        part.sparsifier->load(kinds, part.count);
+      } catch (const ConfigError& error) {
+        throw ConfigError("parameter " + in_quotes(part.name) + ": " + error.what());
+      }
     }
     if (const auto kinds = collect(quantiser_prefix); part.quantiser && !kinds.empty())
       part.quantiser->load(kinds);
@@ -99,18 +106,6 @@ void CodecCompressor::set_levels(std::span<const Level> levels) {
     }
   }
   if (changed) laid_out();
-}
-
-void CodecCompressor::set_second_moments(const std::string& parameter, const at::Tensor& squares) {
-  for (auto& part : parts_) {
-    if (part.name != parameter || !part.sparsifier) continue;
-    if (squares.numel() != part.count) refuse_state(parameter, "second moments", squares, part.shape);
-    const auto flat = squares.to(at::kCPU, at::kFloat).contiguous();
-    part.sparsifier->set_second_moments({flat.data_ptr<float>(), static_cast<std::size_t>(flat.numel())});
-    return;
-  }
-  throw ConfigError("second moments of " + parameter + ": " + settings_.method +
-                    " has no block of that name (with granularity \"layer\" every parameter has one)");
 }
 
 }  // namespace acp

@@ -68,6 +68,7 @@ std::vector<std::string> granularities(const std::string& own) {
 
 void take_options(CodecSettings& settings, const CompressorOptions& options) {
   settings.by_layer = options.granularity == "layer";
+  settings.measure_error = options.measure_error;
   settings.memory = options.memory == "residual" ? MemoryKind::residual
                     : options.memory == "dgc"    ? MemoryKind::dgc
                                                  : MemoryKind::none;
@@ -80,6 +81,12 @@ void take_sparsifier(CodecSettings& settings, const SparsifierInfo& info, const 
   settings.values = value_form(values);
   if (has(info.memories, "dgc")) settings.momentum = values.number("momentum", 0, 0.999999);
   settings.ratio_knob = info.knob == Knob::ratio;
+  if (settings.exchange == "tree" &&
+      (settings.values != ValueForm::fp32 || settings.indices != IndexForm::automatic)) {
+    throw ConfigError(info.name +
+                      ": with exchange=tree an element is 8 bytes on the wire, index and float32, so that "
+                      "any two choices can be merged; leave values and indices out, or take exchange=gather");
+  }
 }
 
 void take_quantiser(CodecSettings& settings, const QuantiserInfo& info, const Values& values) {
@@ -119,6 +126,8 @@ bool register_sparsifier(SparsifierInfo given) {
       .all_reducible = info.exchanges.front() == "reduce",
       .memories = info.memories,
       .granularities = granularities(info.granularity),
+      .recipe = info.recipe,
+      .wants_squares = info.wants_squares,
       .wire_bytes = [&info](std::span<const std::int64_t> shape, std::int64_t,
                             const Values& values) { return sparse_estimate(info, values, shape); },
       .make =
@@ -143,6 +152,7 @@ bool register_quantiser(QuantiserInfo given) {
       .knob = info.knob,
       .memories = info.memories,
       .granularities = granularities(info.granularity),
+      .recipe = info.recipe,
       .wire_bytes = [&info](std::span<const std::int64_t> shape, std::int64_t,
                             const Values& values) -> double {
         const auto n = numel(shape);
@@ -191,15 +201,23 @@ std::optional<HybridMethod> find_hybrid(const MethodSpec& sparsifier, const Meth
   settings.method = chooser.name + "+" + coder.name;
   take_sparsifier(settings, chooser, chooser_values);
   take_quantiser(settings, coder, coder_values);
-  coder_values.choice("exchange", coder.exchanges);
-  if (settings.exchange == "tree") {
-    throw ConfigError(settings.method + ": exchange=tree merges values as they are; take exchange=gather");
+  // Codes can neither be added on the way nor, with places of their own, scattered.
+  for (const auto* part : {&sparsifier, &quantiser}) {
+    const auto given = part->values.find("exchange");
+    if (given != part->values.end() && given->second != "gather") {
+      throw ConfigError(settings.method + ": exchange=" + given->second +
+                        " cannot carry the codes of chosen values; leave it out, or take exchange=gather");
+    }
   }
-  settings.exchange =
-      "gather";  // codes can neither be added on the way nor, with places of their own, scattered
+  settings.exchange = "gather";
+  if (settings.values != ValueForm::fp32) {
+    throw ConfigError(settings.method + ": values=fp16 has no meaning here, " + coder.name +
+                      " codes the values");
+  }
 
   HybridMethod method;
-  method.memories = chooser.memories;
+  // What a quantiser must not be given back (votes), no hybrid of it may.
+  method.memories = has(coder.memories, "residual") ? chooser.memories : std::vector<std::string>{"none"};
   method.granularities = granularities(chooser.granularity);
   method.knob = chooser.knob != Knob::none ? chooser.knob : coder.knob;
   method.make = [settings](const Bucket& bucket, const CompressorOptions& options) {

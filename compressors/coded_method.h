@@ -37,6 +37,8 @@ struct SparsifierInfo {
   // values alone, added on the way), "tree" (merged pair by pair, the largest stay).
   std::vector<std::string> exchanges{"gather"};
   std::string granularity = "layer";  // the default
+  Recipe recipe{};
+  bool wants_squares = false;  // Block::squares
 
   std::function<std::unique_ptr<Sparsifier>(const Values&)> make;
   // Estimated number of elements that one rank sends of a block of this shape.
@@ -55,6 +57,7 @@ struct QuantiserInfo {
   // block name, and sums are coded again; not for methods with state per element).
   std::vector<std::string> exchanges{"gather", "scatter"};
   std::string granularity = "layer";
+  Recipe recipe{};
   // Whether it can code the values that a sparsifier keeps; not where values need their places (signum,
   // atomo).
   bool hybrid = true;

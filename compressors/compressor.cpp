@@ -12,9 +12,4 @@ void Compressor::set_levels(std::span<const Level>) {
       "another compressor");
 }
 
-void Compressor::set_second_moments(const std::string& parameter, const at::Tensor&) {
-  throw ConfigError("second moments of parameter " + parameter +
-                    " were given to a compressor that has no use for them; \"variance\" has");
-}
-
 }  // namespace acp

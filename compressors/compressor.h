@@ -29,6 +29,12 @@ using State = std::map<std::string, std::map<std::string, at::Tensor>>;
 // A setting chosen by a policy for one slice: rank, ratio or bits, as the method's knob says; empty = dense.
 using Level = std::optional<double>;
 
+// What compression cost one rank in one step: squared norms of what its message lacks and of what was to be
+// sent (gradient and error memory).
+struct ErrorNorms {
+  double lost = 0, input = 0;
+};
+
 // One instance per bucket, so per-bucket state is plain members. The engine's thread calls everything here,
 // except state() and load_state(), which are called between steps.
 class Compressor {
@@ -53,11 +59,16 @@ class Compressor {
   // Settings per slice, between steps. Methods without a knob throw ConfigError.
   virtual void set_levels(std::span<const Level> levels);
 
-  // For methods that weigh a gradient against its variance, before each step and for each parameter: the mean
-  // over this rank's samples of the squared per-sample gradients. Others throw ConfigError.
-  virtual void set_second_moments(const std::string& parameter, const at::Tensor& squares);
+  // Whether the first message of a step ends with the count of missing gradients, which is no payload.
+  virtual bool sends_missing_count() const { return true; }
+
+  // Of the last step, with CompressorOptions::measure_error: zeros otherwise, and of methods that lose
+  // nothing.
+  const ErrorNorms& error_norms() const { return norms_; }
 
  protected:
+  ErrorNorms norms_;
+
   // What exchange() awaits: `co_await all_reduce(x)`. The arguments are those of Collective's functions.
   static Collective all_reduce(at::Tensor x, ReduceOp op = ReduceOp::sum) {
     return Collective::all_reduce(std::move(x), op);

@@ -23,9 +23,13 @@ bool all_finite(const at::Tensor& x) {
 
 std::string not_finite(int rank, const std::string& parameter) {
   return "rank " + std::to_string(rank) + ": the gradient of parameter " + in_quotes(parameter) +
-         " has NaN or infinite values (or overflows with its error memory); lower the learning rate, clip, "
-         "or "
-         "leave such steps out with nonfinite \"skip\"";
+         " has NaN or infinite values; lower the learning rate, clip, or leave such steps out with nonfinite "
+         "\"skip\"";
+}
+
+std::string overflows(int rank, const std::string& parameter) {
+  return "rank " + std::to_string(rank) + ": the gradient of parameter " + in_quotes(parameter) +
+         " overflows float32 together with what its error memory holds; lower the learning rate, or clip";
 }
 
 void check_finite(const Bucket& bucket, int rank) {

@@ -15,7 +15,10 @@ bool all_finite(const at::Tensor& x);
 // "rank 1: the gradient of parameter "fc.weight" has NaN or infinite values", and what to do.
 std::string not_finite(int rank, const std::string& parameter);
 
-// DataError with that text if some gradient that this rank has in this step is not finite. For compressors
+// The same of a sum of gradient and error memory.
+std::string overflows(int rank, const std::string& parameter);
+
+// DataError as not_finite() if some gradient that this rank has in this step is not finite. For compressors
 // that keep something from step to step: the first thing in their exchange.
 void check_finite(const Bucket& bucket, int rank);
 

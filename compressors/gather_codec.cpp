@@ -22,13 +22,15 @@ class GatherCodec final : public CodecCompressor {
     if (shared_) settings_.indices = IndexForm::shared;
   }
 
+  bool sends_missing_count() const override { return false; }
+
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
     encode(bucket, context);
     const auto plain = pack_plain(bucket);
-    lengths_.assign(static_cast<std::size_t>(context.size), static_cast<std::int64_t>(payload_.size()));
+    lengths_.assign(static_cast<std::size_t>(context.size), static_cast<std::int64_t>(payload_->size()));
     if (sparse_) {
-      const auto mine = at::full({1}, static_cast<std::int64_t>(payload_.size()), at::kLong);
+      const auto mine = at::full({1}, static_cast<std::int64_t>(payload_->size()), at::kLong);
       const auto all = at::empty({context.size}, at::kLong);
       co_await all_gather(mine, all);
       lengths_.assign(all.data_ptr<std::int64_t>(), all.data_ptr<std::int64_t>() + context.size);
@@ -70,15 +72,15 @@ class GatherCodec final : public CodecCompressor {
   }
 
   void encode(const Bucket& bucket, const StepContext& step) {
-    payload_.clear();
+    payload_->clear();
     const bool missing = bucket.missing() > 0;
-    payload_.push_back(std::byte(missing ? 1 : 0));
-    if (missing || !sparse_) write_flags(bucket.used, payload_);
+    payload_->push_back(std::byte(missing ? 1 : 0));
+    if (missing || !sparse_) write_flags(bucket.used, *payload_);
     for (auto& part : parts_) {
       if (part.plain || part.count == 0) continue;
       const bool present = any(part, bucket.used);
       if (sparse_) {
-        if (present || shared_) choose(part, step);
+        if (present || shared_) choose(part, bucket, step);
         if (present) encode_sparse(part, step);
       } else {
         encode_dense(part, step, present);
@@ -88,7 +90,7 @@ class GatherCodec final : public CodecCompressor {
 
   void encode_sparse(Part& part, const StepContext& step) {
     auto& chosen = part.chosen;
-    write_indices(chosen.indices, part.count, settings_.indices, payload_);
+    write_indices(chosen.indices, part.count, settings_.indices, *payload_);
     if (part.quantiser) {
       const auto code = room(part.quantiser->bytes(static_cast<std::int64_t>(chosen.values.size())));
       if (chosen.values.empty()) {
@@ -99,9 +101,9 @@ class GatherCodec final : public CodecCompressor {
       part.quantiser->decode(code, chosen.values);
     } else {
       round_values(chosen.values, settings_.values);
-      write_values(chosen.values, settings_.values, payload_);
+      write_values(chosen.values, settings_.values, *payload_);
     }
-    memory_.sent(part.offset, chosen.indices, chosen.values);
+    sent(part, chosen.values);
   }
 
   void encode_dense(Part& part, const StepContext& step, bool present) {
@@ -111,7 +113,7 @@ class GatherCodec final : public CodecCompressor {
       return part.quantiser->encode_and_keep(values(part), part.block(step), code);
     }
     part.quantiser->encode(values(part), part.block(step), code);
-    if (!memory_.keeps()) return;
+    if (!memory_.wants_sent()) return;
     decoded_.resize(static_cast<std::size_t>(part.count));
     part.quantiser->decode(code, decoded_);
     memory_.sent(part.offset, decoded_);
@@ -119,8 +121,8 @@ class GatherCodec final : public CodecCompressor {
 
   // Zeros at the end of the payload.
   std::span<std::byte> room(std::size_t count) {
-    payload_.resize(payload_.size() + count);
-    return std::span(payload_).last(count);
+    payload_->resize(payload_->size() + count);
+    return std::span(*payload_).last(count);
   }
 
   void decode(Bucket& bucket, const at::Tensor& payloads, const StepContext& step) {
@@ -185,7 +187,7 @@ class GatherCodec final : public CodecCompressor {
 
   bool sparse_;
   bool shared_ = false;
-  Bytes payload_;
+  std::shared_ptr<Bytes> payload_ = std::make_shared<Bytes>();
   std::vector<std::int64_t> lengths_;
   std::vector<std::uint32_t> indices_;
   std::vector<float> decoded_;

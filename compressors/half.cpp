@@ -12,15 +12,18 @@ namespace {
 // skips the step.
 class Half final : public Compressor {
  public:
-  Half(const Bucket& bucket, at::ScalarType type, bool error_memory)
-      : message_(at::empty({bucket.grads.numel() + 1}, bucket.grads.options().dtype(type))) {
+  Half(const Bucket& bucket, at::ScalarType type, bool error_memory, bool measure)
+      : message_(at::empty({bucket.grads.numel() + 1}, bucket.grads.options().dtype(type))),
+        measure_(measure) {
     if (error_memory) residual_.emplace(bucket, bucket.grads.scalar_type());
   }
 
   Exchange exchange(Bucket& bucket, StepContext) override {
     const auto rounded = message_.narrow(0, 0, bucket.grads.numel());
     const auto count = message_.narrow(0, bucket.grads.numel(), 1);
-    rounded.copy_(residual_ ? residual_->compensate(bucket) : bucket.grads);
+    const auto& input = residual_ ? residual_->compensate(bucket) : bucket.grads;
+    rounded.copy_(input);
+    if (measure_) norms_ = {squares(input - rounded), squares(input)};
     keep_rounding_error(bucket, rounded);
     put_missing(bucket, count);
     co_await all_reduce(message_, ReduceOp::average);
@@ -55,7 +58,13 @@ class Half final : public Compressor {
     at::nan_to_num_(error, 0, 0, 0);
   }
 
+  static double squares(const at::Tensor& x) {
+    const auto norm = x.norm(2, at::kDouble).item<double>();
+    return norm * norm;
+  }
+
   at::Tensor message_;
+  bool measure_;
   std::optional<Residual> residual_;
 };
 
@@ -70,7 +79,7 @@ MethodInfo half(std::string name, std::string summary, at::ScalarType type) {
                        const Values&) { return 2.0 * static_cast<double>(numel(shape)); },
       .make =
           [type](const Bucket& bucket, const Values&, const CompressorOptions& options) {
-            return std::make_unique<Half>(bucket, type, options.memory == "residual");
+            return std::make_unique<Half>(bucket, type, options.memory == "residual", options.measure_error);
           },
   };
 }

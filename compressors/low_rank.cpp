@@ -39,6 +39,23 @@ const float* numbers(const at::Tensor& x) {
   return x.defined() ? x.const_data_ptr<float>() : nullptr;
 }
 
+// More vectors than a kernel takes are added in groups, block by block of rows, so that a block stays in the
+// cache: a library's product would depend on the processor, and replicas on unlike machines would drift
+// apart.
+template <class T, class Outer>
+void outer_in_groups(const T* p, const T* q, Skinny size, Write write, Lines rows, const Outer& outer) {
+  constexpr std::size_t cache_bytes = std::size_t{1} << 18U;
+  const auto block = std::max<std::size_t>(1, cache_bytes / std::max<std::size_t>(1, size.m * sizeof(T)));
+  for (auto begin = rows.begin; begin < rows.end; begin += block) {
+    const Lines some{begin, std::min(begin + block, rows.end)};
+    for (std::size_t k = 0; k < size.r; k += kernels::widest_outer) {
+      const auto count = std::min(kernels::widest_outer, size.r - k);
+      const auto how = k == 0 || write == Write::subtract ? write : Write::add;
+      outer(p + k * size.n, q + k * size.m, Skinny{size.n, size.m, count}, how, some);
+    }
+  }
+}
+
 }  // namespace
 
 void project_left(const at::Tensor& matrix, const at::Tensor& q, const at::Tensor& p,
@@ -71,13 +88,18 @@ void project_right(const at::Tensor& matrix, const at::Tensor& p, const at::Tens
 
 void product(const at::Tensor& p, const at::Tensor& q, const at::Tensor& out, Write write) {
   const auto r = p.size(0);
-  if (r <= static_cast<std::int64_t>(kernels::widest_outer) && out.is_cpu()) {
+  if (out.is_cpu()) {
     share(out.size(0), out.size(1), [&](Lines rows) {
       if (out.scalar_type() == at::kFloat) {
-        kernels::outer(numbers(p), numbers(q), out.data_ptr<float>(), dimensions(out, r), write, rows);
+        outer_in_groups(numbers(p), numbers(q), dimensions(out, r), write, rows,
+                        [&](const float* a, const float* b, Skinny size, Write how, Lines some) {
+                          kernels::outer(a, b, out.data_ptr<float>(), size, how, some);
+                        });
       } else {
-        kernels::outer_plain(p.const_data_ptr<double>(), q.const_data_ptr<double>(), out.data_ptr<double>(),
-                             dimensions(out, r), write, rows);
+        outer_in_groups(p.const_data_ptr<double>(), q.const_data_ptr<double>(), dimensions(out, r), write,
+                        rows, [&](const double* a, const double* b, Skinny size, Write how, Lines some) {
+                          kernels::outer_plain(a, b, out.data_ptr<double>(), size, how, some);
+                        });
       }
     });
     return;

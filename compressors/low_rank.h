@@ -24,9 +24,7 @@ void project_right(const at::Tensor& matrix, const at::Tensor& p, const at::Tens
                    const at::Tensor& added = {});
 
 // out = P Q^T, or out += P Q^T, or out -= P Q^T. All ranks compute the same average gradient by this: every
-// number is a sum over the r vectors in order, for any number of threads. Up to 8 vectors in loops of our
-// own, as fast as memory allows; beyond by ATen's matrix product (the same bits on ranks with the same kind
-// of processor).
+// number is a sum over the r vectors in order, 8 at a time, for any number of threads and on any processor.
 void product(const at::Tensor& p, const at::Tensor& q, const at::Tensor& out, Write write);
 
 }  // namespace acp

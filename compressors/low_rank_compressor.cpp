@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "comm/error.h"
+#include "compressors/finite.h"
 #include "compressors/orthogonalize.h"
 #include "compressors/philox.h"
 #include "compressors/registry.h"
@@ -20,6 +21,11 @@ std::int64_t effective_rank(const Slice& slice, std::int64_t rank) {
 
 at::Tensor matrix(const at::Tensor& flat, const Slice& slice) {
   return flat.narrow(0, slice.offset, slice.numel()).view({slice.rows, slice.cols});
+}
+
+double squared_norm(const at::Tensor& x) {
+  const double norm = x.norm(2, at::kDouble).item<double>();
+  return norm * norm;
 }
 
 // What the planner knows of a tensor, as a compressor will see it.
@@ -167,6 +173,25 @@ void LowRankCompressor::take_input(const Bucket& bucket) {
     }
   } else if (scratch_.defined()) {
     scratch_.copy_(bucket.grads);
+  }
+  if (!options_.measure_error) return;
+  norms_ = {};
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    auto m = matrix(input(bucket), slices_[k]);
+    if (fresh_ && parts_[k].rank > 0) m = m + matrix(bucket.grads, slices_[k]);
+    const double squares = squared_norm(m);
+    norms_.input += squares;
+    if (parts_[k].rank > 0) norms_.lost += squares;
+  }
+}
+
+void LowRankCompressor::inspect(Side moving, int rank) {
+  const auto& local = factor(moving).local;
+  if (options_.measure_error) norms_.lost = std::max(0.0, norms_.lost - squared_norm(local));
+  if (all_finite(local)) return;
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank > 0 && !all_finite(part(moving, local, k)))
+      throw DataError(overflows(rank, slices_[k].name));
   }
 }
 

@@ -26,6 +26,7 @@ struct LowRankOptions {
   std::function<bool(const Slice& slice, std::int64_t rank)> worthwhile;
   bool error_memory = true;
   bool input_survives = false;  // the input is still needed after the first gradient has been written
+  bool measure_error = false;   // error_norms()
   std::uint64_t start = 0;      // dense steps before the first compressed one
   std::uint64_t seed = 0;       // of the first P and Q, the same on all ranks
 };
@@ -74,6 +75,9 @@ class LowRankCompressor : public Compressor {
   void take_input(const Bucket& bucket);
   // P = input Q or Q = input^T P with the fixed basis; to `local` and into the message.
   void project(const Bucket& bucket, Side moving);
+  // After the factor that ends a round: DataError that names the parameter if the input had overflowed; and
+  // the norms. With B the fixed orthonormal basis, |M - B (B^T M)|^2 = |M|^2 - |B^T M|^2.
+  void inspect(Side moving, int rank);
   // The plain slices and the count of missing gradients join the message.
   void pack(const Bucket& bucket, Side moving);
   // The reduced plain slices become gradients.

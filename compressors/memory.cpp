@@ -8,6 +8,7 @@
 
 #include "comm/error.h"
 #include "compressors/finite.h"
+#include "compressors/kernels/moments.h"
 #include "compressors/kernels/select.h"
 #include "compressors/residual.h"
 
@@ -25,12 +26,14 @@ Span cut(Span all, const Slice& slice) {
 
 }  // namespace
 
-ErrorMemory::ErrorMemory(const Bucket& bucket, MemoryKind kind, Feedback feedback, double momentum)
+ErrorMemory::ErrorMemory(const Bucket& bucket, MemoryKind kind, Feedback feedback, double momentum,
+                         bool measure)
     : kind_(kind),
       feedback_(feedback),
       momentum_(static_cast<float>(momentum)),
       slices_(bucket.slices),
-      written_(bucket.slices.size(), 0) {
+      written_(bucket.slices.size(), 0),
+      measure_(measure) {
   const auto zeros = [&] {
     return at::zeros(bucket.grads.sizes(), bucket.grads.options().dtype(at::kFloat));
   };
@@ -43,12 +46,12 @@ std::span<float> ErrorMemory::part(const at::Tensor& flat, const Slice& slice) c
   return cut(floats(flat), slice);
 }
 
-std::size_t ErrorMemory::first_bad(const Bucket& bucket) const {
+std::string ErrorMemory::complaint(const Bucket& bucket, int rank) const {
   const auto given = bucket.grads.scalar_type() == at::kFloat ? bucket.grads : bucket.grads.to(at::kFloat);
   for (std::size_t k = 0; k < slices_.size(); ++k) {
     if (bucket.used[k] == 0) continue;
     const auto g = part(given, slices_[k]);
-    if (kernels::largest(g) >= kernels::infinite) return k;
+    if (kernels::largest(g) >= kernels::infinite) return not_finite(rank, slices_[k].name);
     if (!keeps()) continue;
     // Sums of finite numbers overflow, too; what is checked here is an upper bound of all that take() forms.
     const auto e = part(main_, slices_[k]);
@@ -58,18 +61,37 @@ std::size_t ErrorMemory::first_bad(const Bucket& bucket) const {
     if (kind_ == MemoryKind::dgc) {
       reach += static_cast<double>(std::bit_cast<float>(kernels::largest(part(velocity_, slices_[k]))));
     }
-    if (reach > static_cast<double>(std::numeric_limits<float>::max())) return k;
+    if (reach > static_cast<double>(std::numeric_limits<float>::max()))
+      return overflows(rank, slices_[k].name);
   }
-  return slices_.size();
+  return {};
 }
 
 void ErrorMemory::check(const Bucket& bucket, int rank) const {
-  const auto bad = first_bad(bucket);
-  if (bad == slices_.size()) return;
-  throw DataError(not_finite(rank, slices_[bad].name));
+  if (const auto what = complaint(bucket, rank); !what.empty()) throw DataError(what);
+}
+
+double ErrorMemory::squares(std::span<const float> values) const {
+  double sum = 0;
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (measured_[k] != 0) sum += kernels::sum_sq(cut(values, slices_[k]));
+  }
+  return sum;
 }
 
 void ErrorMemory::take(const Bucket& bucket) {
+  accumulate(bucket);
+  left_ = keeps() ? y_ : std::span<float>();
+  if (!measure_) return;
+  measured_ = bucket.used;
+  norms_ = {0, squares(y_)};
+  if (keeps()) return;
+  if (!rest_.defined()) rest_ = at::empty(bucket.grads.sizes(), bucket.grads.options().dtype(at::kFloat));
+  left_ = floats(rest_);
+  std::ranges::copy(y_, left_.begin());
+}
+
+void ErrorMemory::accumulate(const Bucket& bucket) {
   if (converted_.defined()) converted_.copy_(bucket.grads);
   const auto given = converted_.defined() ? converted_ : bucket.grads;
   g_ = floats(given);
@@ -107,8 +129,8 @@ void ErrorMemory::take(const Bucket& bucket) {
 
 void ErrorMemory::sent(std::int64_t offset, std::span<const std::uint32_t> indices,
                        std::span<const float> values) {
-  if (kind_ == MemoryKind::none) return;
-  float* const y = y_.data() + offset;
+  if (left_.empty()) return;
+  float* const y = left_.data() + offset;
   for (std::size_t i = 0; i < indices.size(); ++i) y[indices[i]] -= values[i];
   if (kind_ != MemoryKind::dgc) return;
   float* const v = velocity_.data_ptr<float>() + offset;
@@ -116,8 +138,8 @@ void ErrorMemory::sent(std::int64_t offset, std::span<const std::uint32_t> indic
 }
 
 void ErrorMemory::sent(std::int64_t offset, std::span<const float> values) {
-  if (kind_ == MemoryKind::none) return;
-  float* const y = y_.data() + offset;
+  if (left_.empty()) return;
+  float* const y = left_.data() + offset;
   for (std::size_t i = 0; i < values.size(); ++i) y[i] -= values[i];
   if (kind_ == MemoryKind::dgc) std::fill_n(velocity_.data_ptr<float>() + offset, values.size(), 0.0F);
 }
@@ -127,6 +149,8 @@ void ErrorMemory::kept(std::int64_t offset, std::uint32_t index, float value) {
 }
 
 void ErrorMemory::done() {
+  if (!measured_.empty()) norms_.lost = squares(left_);
+  measured_.clear();
   for (const auto& hidden : hidden_) {
     const auto& slice = slices_[hidden.slice];
     main_.narrow(0, slice.offset, slice.numel()).copy_(hidden.main);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -25,7 +26,9 @@ enum class MemoryKind : std::uint8_t { none, residual, dgc };
 // Parameters without a gradient in this step show y = 0, and keep what they have.
 class ErrorMemory {
  public:
-  ErrorMemory(const Bucket& bucket, MemoryKind kind, Feedback feedback, double momentum);
+  // `measure`: norms() of every step, for a pass or two over memory more.
+  ErrorMemory(const Bucket& bucket, MemoryKind kind, Feedback feedback, double momentum,
+              bool measure = false);
 
   // DataError that names rank and parameter if some gradient of this rank is NaN or infinite, or y would be.
   void check(const Bucket& bucket, int rank) const;
@@ -41,6 +44,8 @@ class ErrorMemory {
   void done();
 
   bool keeps() const { return kind_ != MemoryKind::none; }
+  bool wants_sent() const { return keeps() || measure_; }  // else sent() does nothing
+  const ErrorNorms& norms() const { return norms_; }       // of the last step; zeros unless measured
   void save(State& state) const;
   void load(const State& state);
 
@@ -50,8 +55,10 @@ class ErrorMemory {
     at::Tensor main, velocity;
   };
   std::span<float> part(const at::Tensor& flat, const Slice& slice) const;
-  // The first slice whose gradient or y is not finite; slices_.size() if none.
-  std::size_t first_bad(const Bucket& bucket) const;
+  // What is wrong, of the first slice whose gradient or y is not finite; empty if all are.
+  std::string complaint(const Bucket& bucket, int rank) const;
+  void accumulate(const Bucket& bucket);                // the arithmetic of take()
+  double squares(std::span<const float> values) const;  // of slices with a gradient in this step
 
   MemoryKind kind_;
   Feedback feedback_;
@@ -64,6 +71,12 @@ class ErrorMemory {
   std::span<float> y_;
   std::span<const float> g_;
   std::vector<Hidden> hidden_;
+
+  bool measure_;
+  ErrorNorms norms_;
+  at::Tensor rest_;                     // what is left of y, where no memory holds it
+  std::span<float> left_;               // of y, after sent(); empty: nobody asks
+  std::vector<std::uint8_t> measured_;  // slices, of this step
 };
 
 }  // namespace acp

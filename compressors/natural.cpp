@@ -91,7 +91,12 @@ class NineBits final : public Natural {
     each_stretch(x, block, [&](std::size_t from, std::span<const float> part, const kernels::Draws& draws) {
       kernels::natural_exponents(part, draws, exponents + from);
     });
-    kernels::pack_signs(x, code.data() + x.size());
+    // The sign of -0 too, as the bits have it.
+    const auto signs = code.subspan(x.size());
+    std::ranges::fill(signs, std::byte{0});
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      signs[i / 8] |= std::byte((~std::bit_cast<std::uint32_t>(x[i]) >> 31U) << (i % 8));
+    }
   }
 
   void decode(std::span<const std::byte> code, std::span<float> out) const override {

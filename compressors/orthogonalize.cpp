@@ -22,21 +22,23 @@ namespace {
 constexpr int lanes =
     16;  // partial sums of a dot product, so that it can be vectorised and is always added alike
 
+// In double: the rounding of a long sum in float32 is more than an orthonormal row may be off.
 template <class T>
-T dot(const T* a, const T* b, std::int64_t n) {
-  T partial[lanes] = {};
+double dot(const T* a, const T* b, std::int64_t n) {
+  double partial[lanes] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    for (int l = 0; l < lanes; ++l) partial[l] += a[i + l] * b[i + l];
+    for (int l = 0; l < lanes; ++l)
+      partial[l] += static_cast<double>(a[i + l]) * static_cast<double>(b[i + l]);
   }
-  T sum = 0;
-  for (; i < n; ++i) sum += a[i] * b[i];
-  for (const T part : partial) sum += part;
+  double sum = 0;
+  for (; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  for (const double part : partial) sum += part;
   return sum;
 }
 
 template <class T>
-T norm(const T* a, std::int64_t n) {
+double norm(const T* a, std::int64_t n) {
   return std::sqrt(dot(a, a, n));
 }
 
@@ -46,15 +48,15 @@ void project_out(const T* basis, std::int64_t count, std::int64_t n, T* row) {
   for (int pass = 0; pass < 2; ++pass) {
     for (std::int64_t k = 0; k < count; ++k) {
       const T* other = basis + k * n;
-      const T part = dot(row, other, n);
+      const auto part = static_cast<T>(dot(row, other, n));
       for (std::int64_t i = 0; i < n; ++i) row[i] -= part * other[i];
     }
   }
 }
 
 template <class T>
-void divide(T* row, std::int64_t n, T by) {
-  for (std::int64_t i = 0; i < n; ++i) row[i] /= by;
+void divide(T* row, std::int64_t n, double by) {
+  for (std::int64_t i = 0; i < n; ++i) row[i] = static_cast<T>(static_cast<double>(row[i]) / by);
 }
 
 // `in` made orthonormal to the rows before; false if nothing of it is left (`row` is undefined then).
@@ -67,10 +69,10 @@ bool accept(const T* in, const T* basis, std::int64_t count, std::int64_t n, T* 
   }
   if (largest == 0) return false;
   for (std::int64_t i = 0; i < n; ++i) row[i] = in[i] / largest;  // squares neither overflow nor vanish
-  const T before = norm(row, n);
+  const double before = norm(row, n);
   project_out(basis, count, n, row);
-  const T left = norm(row, n);
-  const T enough = std::numeric_limits<T>::digits > 24 ? T(1e-13) : T(1e-6);
+  const double left = norm(row, n);
+  const double enough = std::numeric_limits<T>::digits > 24 ? 1e-13 : 1e-6;
   if (!(left > enough * before)) return false;
   divide(row, n, left);
   return true;

@@ -73,6 +73,7 @@ class PowerSgd final : public LowRankCompressor {
       accept(bucket, Side::p);
       orthogonalize(Side::p);
       project(bucket, Side::q);
+      if (round + 1 == rounds_) inspect(Side::q, context.rank);
       co_await all_reduce(factor(Side::q).factors, ReduceOp::average);
       accept(bucket, Side::q);
     }
@@ -134,6 +135,7 @@ PowerSgdOptions parse(const Values& values, const CompressorOptions& given) {
     return numbers * min_rate < static_cast<double>(slice.numel());
   };
   options.low_rank.error_memory = given.memory == "residual";
+  options.low_rank.measure_error = given.measure_error;
   options.low_rank.start = static_cast<std::uint64_t>(values.integer("start", 0, 1'000'000'000'000));
   options.low_rank.seed = given.seed;
   return options;

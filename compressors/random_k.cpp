@@ -34,6 +34,8 @@ class RandomK final : public Sparsifier {
     for (auto& value : chosen.values) value = static_cast<float>(value / p);
   }
   bool shared_choice() const override { return true; }
+  // y / p is sent and y (1 - 1 / p) would be kept: the memory would grow by 1 / p a step.
+  bool allows_memory() const override { return !unbiased_; }
   void set_ratio(double ratio) override { ratio_.set(ratio); }
 
  private:
@@ -121,7 +123,7 @@ const bool registered =
         .source = "Stich et al., Sparsified SGD with memory, NeurIPS 2018; Wangni et al., NeurIPS 2018",
         .keys =
             with(ratio_keys("0.01"),
-                 {{"unbiased", "off", "divide by the probability of being chosen (for memory none)"},
+                 {{"unbiased", "off", "divide by the probability of being chosen; needs memory none"},
                   {"draw", "distinct", "distinct, or replace: k draws of which repeated ones count once"}}),
         .knob = Knob::ratio,
         .exchanges = {"reduce", "gather"},
@@ -138,9 +140,10 @@ const bool registered =
         .name = "randomblock",
         .summary = "k consecutive elements from a random place, the same ones on all ranks",
         .source = "Vogels et al., PowerSGD, NeurIPS 2019, appendix G: random block",
-        .keys = with(
-            ratio_keys("0.01"),
-            {{"rank", "0", "not 0: as many elements as Power-SGD of this rank sends, instead of ratio"}}),
+        .keys = with(ratio_keys("0.01"),
+                     {{"rank", "0",
+                       "not 0: as many elements of a matrix as Power-SGD of this rank sends, instead of "
+                       "ratio; all of a vector, and of parameters coded together"}}),
         .knob = Knob::ratio,
         .exchanges = {"reduce", "gather"},
         .make = [](const Values& values) { return std::make_unique<RandomBlock>(values); },

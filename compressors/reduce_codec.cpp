@@ -8,22 +8,30 @@
 namespace acp {
 namespace {
 
-// One message: the chosen values of all blocks, the plain blocks, the count of missing gradients.
+// One message: the chosen values of all blocks and the count of missing gradients; another one for plain
+// blocks.
 class ReduceCodec final : public CodecCompressor {
  public:
   ReduceCodec(const Bucket& bucket, CodecSettings settings) : CodecCompressor(bucket, std::move(settings)) {}
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
+    const auto plain = pack_plain(bucket);
     const auto message = pack(bucket, context);
-    co_await all_reduce(message, ReduceOp::sum);
+    // A sum of numbers that fit may not fit in half precision; their average does.
+    const bool half = settings_.values == ValueForm::fp16;
+    co_await all_reduce(message, half ? ReduceOp::average : ReduceOp::sum);
     const auto count = message.narrow(0, message.numel() - 1, 1);
     if (some_missing(count)) {
       const auto bitmap = used_bitmap(bucket);
       co_await all_reduce(bitmap, ReduceOp::max);
       set_used(bucket, bitmap);
     }
-    unpack(bucket, message.to(at::kFloat));
+    unpack(bucket, half ? message.to(at::kFloat).mul_(context.size) : message);
+    if (plain.numel() > 0) {
+      co_await all_reduce(plain, ReduceOp::sum);
+      unpack_plain(plain, bucket);
+    }
     combine(context.size);
     finish(bucket);
   }
@@ -33,15 +41,14 @@ class ReduceCodec final : public CodecCompressor {
     std::vector<at::Tensor> pieces;
     for (auto& part : parts_) {
       if (part.plain || part.count == 0) continue;
-      choose(part, step);
+      choose(part, bucket, step);
       auto& chosen = part.chosen;
       round_values(chosen.values, settings_.values);
       // Parameters without a gradient show y = 0, so nothing is sent for them.
-      memory_.sent(part.offset, chosen.indices, chosen.values);
+      sent(part, chosen.values);
       pieces.push_back(
           at::from_blob(chosen.values.data(), {static_cast<std::int64_t>(chosen.values.size())}, at::kFloat));
     }
-    pieces.push_back(pack_plain(bucket));
     pieces.push_back(at::empty({1}, at::kFloat));
     put_missing(bucket, pieces.back());
     const auto message = at::cat(pieces);
@@ -58,7 +65,6 @@ class ReduceCodec final : public CodecCompressor {
       add(part, part.chosen.indices, sums, all_used);
       from += static_cast<std::int64_t>(sums.size());
     }
-    unpack_plain(message.narrow(0, from, message.numel() - 1 - from), bucket);
   }
 };
 

@@ -73,6 +73,10 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
     const auto& method = find_method(part.name);
     const Values check_keys(part, method.keys);
     part = canonical(part, method);
+    // Of two that are combined, the second makes the values that arrive.
+    if (method.recipe.lr) recipe_.lr = method.recipe.lr;
+    if (method.recipe.momentum) recipe_.momentum = method.recipe.momentum;
+    wants_squares_ = wants_squares_ || method.wants_squares;
     text_ += (text_.empty() ? "" : "+") + part.to_string();
   }
   const auto& method = find_method(parts[0].name);

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,13 @@ struct CompressorOptions {
   // What sparsifiers and quantisers code together: "layer" (each parameter), "bucket", "model" (the planner
   // makes one bucket); empty = the method's own default. Instances are given the one in force.
   std::string granularity{};
+  bool measure_error = false;  // Compressor::error_norms()
+};
+
+// Settings of plain SGD that a method needs in place of the model's own, which are made for averaged
+// gradients.
+struct Recipe {
+  std::optional<double> lr{}, momentum{};
 };
 
 // Known before any instance exists: what the parser, the planner, the documentation and the policies need.
@@ -35,6 +43,8 @@ struct MethodInfo {
   bool all_reducible = false;
   std::vector<std::string> memories{"none"};  // allowed ones, the default first
   std::vector<std::string> granularities{"layer"};
+  Recipe recipe{};
+  bool wants_squares = false;  // Bucket::squares
 
   // Mean bytes per step that one rank contributes for a tensor of this shape and element size.
   std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size, const Values&)>
@@ -76,6 +86,8 @@ class CompressorFactory {
   // Of the momentum that the error memory contains; 0 unless the memory is "dgc".
   double memory_momentum() const { return memory_momentum_; }
   Knob knob() const { return knob_; }
+  const Recipe& recipe() const { return recipe_; }
+  bool wants_squares() const { return wants_squares_; }
 
  private:
   std::string text_;
@@ -83,6 +95,8 @@ class CompressorFactory {
   double memory_momentum_ = 0;
   CompressorOptions options_;
   Knob knob_ = Knob::none;
+  Recipe recipe_;
+  bool wants_squares_ = false;
   std::function<std::unique_ptr<Compressor>(const Bucket&, const CompressorOptions&)> make_;
   std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size)> wire_bytes_;
 };

@@ -11,6 +11,7 @@
 
 #include "comm/error.h"
 #include "compressors/codec_compressor.h"
+#include "compressors/kernels/select.h"
 
 namespace acp {
 namespace {
@@ -19,18 +20,20 @@ class ScatterCodec final : public CodecCompressor {
  public:
   ScatterCodec(const Bucket& bucket, CodecSettings settings) : CodecCompressor(bucket, std::move(settings)) {}
 
+  bool sends_missing_count() const override { return false; }
+
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
     if (chunks_.size() != static_cast<std::size_t>(context.size)) cut(context.size);
     const auto plain = pack_plain(bucket);
-    Bytes mine;
+    const auto mine = std::make_shared<Bytes>();
     std::vector<std::int64_t> my_counts, their_counts;
-    encode(bucket, context, mine, my_counts, their_counts);
+    encode(bucket, context, *mine, my_counts, their_counts);
     const auto theirs =
         at::empty({std::accumulate(their_counts.begin(), their_counts.end(), std::int64_t{0})}, at::kByte);
     co_await all_to_all_v(as_tensor(mine), my_counts, theirs, their_counts);
 
-    Bytes code = add_up(bucket, theirs, context);
+    const auto code = std::make_shared<Bytes>(add_up(bucket, theirs, context));
     std::vector<std::int64_t> lengths;
     for (int rank = 0; rank < context.size; ++rank)
       lengths.push_back(static_cast<std::int64_t>(code_bytes(rank)));
@@ -121,6 +124,7 @@ class ScatterCodec final : public CodecCompressor {
         if (own && combine_ != Combine::majority) continue;
         const auto at = out.size();
         encode_piece(piece, y(piece), step, "", out);
+        if (!own && !memory_.wants_sent()) continue;
         decoded_.resize(static_cast<std::size_t>(piece.count));
         parts_[piece.part].quantiser->decode(std::span(std::as_const(out)).subspan(at), decoded_);
         memory_.sent(parts_[piece.part].offset + piece.from, decoded_);
@@ -131,9 +135,9 @@ class ScatterCodec final : public CodecCompressor {
       }
       if (own && combine_ != Combine::majority) {
         for (const auto& piece : chunk(rank)) {
+          const auto at = own_.size();
           own_.insert(own_.end(), y(piece).begin(), y(piece).end());
-          memory_.sent(parts_[piece.part].offset + piece.from,
-                       std::vector<float>(y(piece).begin(), y(piece).end()));
+          memory_.sent(parts_[piece.part].offset + piece.from, std::span(std::as_const(own_)).subspan(at));
         }
       }
       my_counts.push_back(static_cast<std::int64_t>(out.size() - before));
@@ -158,10 +162,8 @@ class ScatterCodec final : public CodecCompressor {
       if (rank == step.rank) continue;
       used.push_back(read_flags(in));
       for (const auto& piece : chunk(step.rank)) {
-        auto& part = parts_[piece.part];
-        decoded_.resize(static_cast<std::size_t>(piece.count));
-        part.quantiser->decode(in.take(part.quantiser->bytes(piece.count)), decoded_);
-        add(part, piece.from, decoded_, used.back());
+        decode_piece(in, piece, rank);
+        add(parts_[piece.part], piece.from, decoded_, used.back());
       }
     }
     in.end();
@@ -177,6 +179,10 @@ class ScatterCodec final : public CodecCompressor {
       if (combine_ == Combine::majority) {
         for (auto& sum : sums) sum = sum >= 0 ? 1.0F : -1.0F;
       }
+      if (kernels::largest(sums) >= kernels::infinite) {
+        throw DataError("exchange=scatter: the sum of the gradients of " + part.name +
+                        " overflows float32; lower the learning rate, or clip");
+      }
       const auto begin = code.size();
       encode_piece(piece, sums, step, " summed", code);
       if (!memory_.keeps() || combine_ == Combine::majority) continue;
@@ -185,6 +191,16 @@ class ScatterCodec final : public CodecCompressor {
       keep(part, piece.from, sums, bucket.used);
     }
     return code;
+  }
+
+  void decode_piece(Reader& in, const Piece& piece, int from) {
+    const auto& part = parts_[piece.part];
+    decoded_.resize(static_cast<std::size_t>(piece.count));
+    try {
+      part.quantiser->decode(in.take(part.quantiser->bytes(piece.count)), decoded_);
+    } catch (const DataError& error) {
+      throw DataError("payload of rank " + std::to_string(from) + ": " + error.what());
+    }
   }
 
   // Sum minus decoded goes to the error memory, of parameters that somebody has a gradient of.
@@ -205,10 +221,8 @@ class ScatterCodec final : public CodecCompressor {
     Reader in(as_bytes(codes));
     for (int rank = 0; rank < ranks; ++rank) {
       for (const auto& piece : chunk(rank)) {
-        const auto& part = parts_[piece.part];
-        decoded_.resize(static_cast<std::size_t>(piece.count));
-        part.quantiser->decode(in.take(part.quantiser->bytes(piece.count)), decoded_);
-        add(part, piece.from, decoded_, bucket.used);
+        decode_piece(in, piece, rank);
+        add(parts_[piece.part], piece.from, decoded_, bucket.used);
       }
     }
     in.end();

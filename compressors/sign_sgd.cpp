@@ -28,6 +28,7 @@ const bool registered = register_quantiser({
         "signs, decided by majority vote (0 and ties are +); the result is +-1: lower the learning rate",
     .source = "Bernstein et al., signSGD with majority vote, ICLR 2019, algorithm 1",
     .memories = {"none"},
+    .recipe = {.lr = 0.0005, .momentum = 0},
     .make = [](const Values&, std::span<const std::int64_t>) { return std::make_unique<SignSgd>(); },
 });
 

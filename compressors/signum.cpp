@@ -67,6 +67,7 @@ const bool registered = register_quantiser({
     .keys = {{"momentum", "0.9", "share of the old momentum, 0 to below 1"}},
     .memories = {"none"},
     .exchanges = {"gather"},
+    .recipe = {.lr = 0.0005, .momentum = 0},
     .hybrid = false,
     .make = [](const Values& values,
                std::span<const std::int64_t> shape) { return std::make_unique<Signum>(values, shape); },

@@ -9,6 +9,7 @@
 #include <limits>
 #include <vector>
 
+#include "compressors/kernels/moments.h"
 #include "compressors/kernels/select.h"
 
 namespace acp {
@@ -44,7 +45,7 @@ Cut dgc_threshold(std::span<const float> x, double ratio, std::span<const std::u
 }
 
 std::optional<Cut> redsync_threshold(std::span<const float> x, std::size_t k, bool literal) {
-  const auto mean = static_cast<float>(kernels::sum_of_magnitudes(x) / static_cast<double>(x.size()));
+  const auto mean = static_cast<float>(kernels::sum_abs(x) / static_cast<double>(x.size()));
   const auto top = std::bit_cast<float>(kernels::largest(x));
   const double end = literal ? 0.2 : 0.02;
   double low = 0, high = 1;
@@ -65,7 +66,7 @@ std::optional<Cut> redsync_threshold(std::span<const float> x, std::size_t k, bo
 std::optional<Cut> sidco_threshold(std::span<const float> x, double ratio, std::int64_t stages) {
   constexpr double first = 0.75;
   double later = 0.25;
-  const auto norm = static_cast<float>(std::sqrt(kernels::sum_of_squares(x)));
+  const auto norm = static_cast<float>(std::sqrt(kernels::sum_sq(x)));
   if (!(norm > 0) || !std::isfinite(norm)) return std::nullopt;
   double sum = 0;
   for (const float value : x) sum += static_cast<double>(std::abs(value) / norm);

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <functional>
 
+#include "comm/error.h"
 #include "compressors/coded_method.h"
+#include "compressors/kernels/moments.h"
 #include "compressors/kernels/select.h"
 #include "compressors/ratio.h"
 
@@ -21,7 +23,8 @@ struct Cat {
     std::vector<std::uint32_t> magnitudes(y.size());
     std::ranges::transform(y, magnitudes.begin(), kernels::magnitude);
     std::ranges::sort(magnitudes, std::greater<>());
-    const double total = kernels::sum_of_squares(y);
+    const double total = kernels::sum_sq(y);
+    if (total == 0) return 1;  // nothing pays: as few as there may be
     const double bits = 32 + std::ceil(std::log2(static_cast<double>(y.size())));
     double sum = 0, before = 0;
     for (std::size_t t = 1; t <= y.size(); ++t) {
@@ -47,7 +50,11 @@ class TopK final : public Sparsifier {
                             : static_cast<std::size_t>(ratio_.count(static_cast<std::int64_t>(y.size())));
     kernels::top_k(y, k, chosen.indices, chosen.values);
   }
-  void set_ratio(double ratio) override { ratio_.set(ratio); }
+  void set_ratio(double ratio) override {
+    if (by_cost_)
+      throw ConfigError("count=cat chooses the number of elements itself; a policy needs count=ratio");
+    ratio_.set(ratio);
+  }
 
  private:
   Ratio ratio_;

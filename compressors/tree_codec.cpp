@@ -22,11 +22,13 @@ class TreeCodec final : public CodecCompressor {
  public:
   TreeCodec(const Bucket& bucket, CodecSettings settings) : CodecCompressor(bucket, std::move(settings)) {}
 
+  bool sends_missing_count() const override { return false; }
+
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
-    Bytes mine = head(bucket, context);
+    const auto mine = head(bucket, context);
     const auto plain = pack_plain(bucket);
-    const auto heads = at::empty({static_cast<std::int64_t>(mine.size()) * context.size}, at::kByte);
+    const auto heads = at::empty({static_cast<std::int64_t>(mine->size()) * context.size}, at::kByte);
     co_await all_gather(as_tensor(mine), heads);
     read_heads(bucket, heads, context.size);
 
@@ -38,7 +40,7 @@ class TreeCodec final : public CodecCompressor {
       if (sends) write(message);
       const int to = sends ? context.rank - distance : -1, from = receives ? context.rank + distance : -1;
       co_await send_receive(to, message, from, message);
-      if (receives) merge_in(message);
+      if (receives) merge_in(message, from);
     }
     if (context.rank == 0) write(message);
     co_await broadcast(message, 0);
@@ -53,16 +55,18 @@ class TreeCodec final : public CodecCompressor {
 
  private:
   // For all ranks to know: which gradients there are, and how many elements are chosen in each block.
-  Bytes head(const Bucket& bucket, const StepContext& step) {
-    Bytes bytes;
-    write_flags(bucket.used, bytes);
+  std::shared_ptr<Bytes> head(const Bucket& bucket, const StepContext& step) {
+    auto bytes = std::make_shared<Bytes>();
+    write_flags(bucket.used, *bytes);
     for (auto& part : parts_) {
       part.chosen.clear();
-      if (!part.plain && any(part, bucket.used)) choose(part, step);
-      memory_.sent(part.offset, part.chosen.indices, part.chosen.values);
+      if (!part.plain && any(part, bucket.used)) {
+        choose(part, bucket, step);
+        sent(part, part.chosen.values);
+      }
       const auto count = static_cast<std::uint32_t>(part.chosen.indices.size());
       const auto raw = std::as_bytes(std::span(&count, 1));
-      bytes.insert(bytes.end(), raw.begin(), raw.end());
+      bytes->insert(bytes->end(), raw.begin(), raw.end());
     }
     return bytes;
   }
@@ -105,9 +109,13 @@ class TreeCodec final : public CodecCompressor {
     }
   }
 
-  void read(Reader& in, std::size_t i, Selection& selection) const {
+  void read(Reader& in, std::size_t i, Selection& selection, int from) const {
+    const auto refuse = [&](const char* why) {
+      throw DataError("exchange=tree: the choice of " + parts_[i].name + " that rank " +
+                      std::to_string(from) + " sent " + why);
+    };
     const std::size_t count = in.word();
-    if (count > room_[i]) throw DataError("a merged choice is larger than agreed");
+    if (count > room_[i]) refuse("is larger than agreed");
     const auto indices = in.take(4 * room_[i]), values = in.take(4 * room_[i]);
     selection.indices.resize(count);
     selection.values.resize(count);
@@ -118,18 +126,18 @@ class TreeCodec final : public CodecCompressor {
     for (std::size_t k = 0; k < count; ++k) {
       if (selection.indices[k] <= before || selection.indices[k] >= parts_[i].count ||
           !std::isfinite(selection.values[k])) {
-        throw DataError("a merged choice is corrupt");
+        refuse("is corrupt");
       }
       before = selection.indices[k];
     }
   }
 
-  void merge_in(const at::Tensor& message) {
+  void merge_in(const at::Tensor& message, int from) {
     Reader in(as_bytes(message));
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       auto& part = parts_[i];
       Selection theirs, sum;
-      read(in, i, theirs);
+      read(in, i, theirs, from);
       const auto& mine = part.chosen;
       for (std::size_t a = 0, b = 0; a < mine.indices.size() || b < theirs.indices.size();) {
         const bool from_a =
@@ -140,6 +148,11 @@ class TreeCodec final : public CodecCompressor {
         sum.values.push_back((from_a ? mine.values[a] : 0) + (from_b ? theirs.values[b] : 0));
         a += from_a;
         b += from_b;
+      }
+      if (kernels::largest(sum.values) >= kernels::infinite) {
+        throw DataError("exchange=tree: the sum of the gradients of " + part.name +
+                        " overflows float32; lower the learning "
+                        "rate, or clip");
       }
       std::vector<std::uint32_t> stay;
       std::vector<float> largest;
@@ -166,7 +179,7 @@ class TreeCodec final : public CodecCompressor {
     Reader in(as_bytes(message));
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       Selection result;
-      read(in, i, result);
+      read(in, i, result, 0);
       add(parts_[i], result.indices, result.values, bucket.used);
     }
     in.end();

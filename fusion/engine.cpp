@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 
+#include <cmath>
+
 #include "comm/error.h"
 #include "fusion/ownership.h"
 
@@ -139,7 +141,19 @@ bool Engine::run_step(const std::stop_token& stop) {
     }
   }
   ++step_;
+  add_error();
   return true;
+}
+
+void Engine::add_error() {
+  ErrorNorms sum;
+  for (const auto& compressor : compressors_) {
+    sum.lost += compressor->error_norms().lost;
+    sum.input += compressor->error_norms().input;
+  }
+  if (sum.input == 0) return;
+  const std::lock_guard lock(mutex_);
+  statistics_.error_sum += std::sqrt(sum.lost / sum.input);
 }
 
 void Engine::prepare() {
@@ -160,7 +174,8 @@ void Engine::issue(std::deque<InFlight>& flight, std::size_t bucket, int round, 
       ++statistics_.collectives;
       // The first message's extra element, the count of missing gradients, is no payload of the method: none
       // sends exactly the dense bytes.
-      const std::int64_t extra = round == 0 && bytes > 0 ? op->in.element_size() : 0;
+      const bool counts = round == 0 && bytes > 0 && compressors_[bucket]->sends_missing_count();
+      const std::int64_t extra = counts ? op->in.element_size() : 0;
       statistics_.payload_bytes += static_cast<std::uint64_t>(bytes - extra);
     }
   }

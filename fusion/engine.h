@@ -35,6 +35,9 @@ struct EngineStatistics {
   std::uint64_t payload_bytes = 0;  // inputs of the collectives, less the counts of missing gradients
   double encode_seconds = 0;        // local work up to each exchange's last collective
   double decode_seconds = 0;        // local work after it
+  // Sum over the steps of |what this rank's messages lacked| / |what was to be sent|; 0 unless compressors
+  // measure.
+  double error_sum = 0;
 };
 
 // Owns the buckets, one compressor each, and one thread (joined by the destructor) that runs all compressor
@@ -83,6 +86,7 @@ class Engine {
   void prepare();
   void issue(std::deque<InFlight>& flight, std::size_t bucket, int round, Exchange exchange);
   void finish(InFlight& flight);
+  void add_error();  // of the step that has ended, to the statistics
   bool wait_ready(std::size_t bucket, const std::stop_token& stop);
   bool wait_for_step(const std::stop_token& stop);
   StepContext context() const;

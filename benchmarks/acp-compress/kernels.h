@@ -1,4 +1,6 @@
-// The parts of low rank against libtorch's: skinny products, and bases of all factors of two networks.
+// Parts of methods against libtorch's own operations: exact selection, skinny products, and bases of all
+// factors of two networks. Where libtorch is faster with one layout of its operands than with the other, the
+// faster counts.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +18,15 @@ struct KernelRow {
   double error = 0;  // products: of the largest number; bases: largest distance of A A^T from the identity
 };
 
+// The largest magnitudes, exact, indices and values, against topk of abs.
+KernelRow measure_selection(const at::Tensor& gradient, double ratio, const Repeat& repeat);
+
 // The matrix (of a gradient) by r vectors, and its transpose.
 std::vector<KernelRow> measure_products(const at::Tensor& gradient, std::int64_t r, const Repeat& repeat);
 
 // P and Q of every matrix of ResNet-50 or BERT-base at rank r: in one batch, and one linalg_qr after the
-// other.
-KernelRow measure_bases(const std::string& network, std::int64_t r, std::uint64_t seed, const Repeat& repeat);
+// other. Of the r vectors so many are independent: fewer than r take the slower of our two methods.
+KernelRow measure_bases(const std::string& network, std::int64_t r, std::int64_t independent,
+                        std::uint64_t seed, const Repeat& repeat);
 
 }  // namespace acp::programs

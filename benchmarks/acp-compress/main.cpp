@@ -40,48 +40,55 @@ class Report {
       console_.line(fmt::format(
           "\n{} x {} floats, {:.1f} MB; memcpy reads and writes {:.2f} GB/s; threads: {}", gradient.size(0),
           gradient.size(1), static_cast<double>(gradient.nbytes()) / 1e6, memcpy_ / 1e9, options_.threads));
-      console_.line(fmt::format("{:<32} {:>10} {:>9} {:>9} {:>7} {:>9} {:>7} {:>9} {:>9}{}", "compressor",
-                                "bits/elem", "error", "encode", "of", "decode", "of", "encode", "decode",
-                                options_.versus_torch ? "   torch/ours" : ""));
-      console_.line(fmt::format("{:<32} {:>10} {:>9} {:>9} {:>7} {:>9} {:>7} {:>9} {:>9}{}", "", "", "",
-                                "GB/s", "memcpy", "GB/s", "memcpy", "ms", "ms",
+      console_.line(fmt::format("{:<32} {:>10} {:>9} {:>9} {:>7} {:>9} {:>7} {:>7} {:>9} {:>9}{}",
+                                "compressor", "bits/elem", "error", "encode", "of", "decode", "of", "both of",
+                                "encode", "decode", options_.versus_torch ? "   torch/ours" : ""));
+      console_.line(fmt::format("{:<32} {:>10} {:>9} {:>9} {:>7} {:>9} {:>7} {:>7} {:>9} {:>9}{}", "", "", "",
+                                "GB/s", "memcpy", "GB/s", "memcpy", "memcpy", "ms", "ms",
                                 options_.versus_torch ? "   enc+dec" : ""));
       for (const auto& spec : options_.compressors) compressor(spec, gradient);
-      if (options_.versus_torch && low_rank()) {
+      if (options_.versus_torch && measures({"topk", "globaltopk"})) {
+        kernel(measure_selection(gradient, 0.01, repeat_), gradient.nbytes());
+      }
+      if (options_.versus_torch && measures({"acpsgd", "powersgd"})) {
         for (const auto& row : measure_products(gradient, 4, repeat_)) kernel(row, gradient.nbytes());
       }
     }
-    if (!options_.versus_torch || !low_rank()) return;
+    if (!options_.versus_torch || !measures({"acpsgd", "powersgd"})) return;
     for (const auto* network : {"resnet50", "bert-base"}) {
-      for (const std::int64_t rank : {4, 32}) kernel(measure_bases(network, rank, options_.seed, repeat_), 0);
+      for (const std::int64_t rank : {4, 32})
+        kernel(measure_bases(network, rank, rank, options_.seed, repeat_), 0);
     }
+    kernel(measure_bases("resnet50", 4, 2, options_.seed, repeat_), 0);
   }
 
  private:
-  bool low_rank() const {
-    return std::ranges::any_of(options_.compressors, [](const std::string& spec) {
-      const auto name = acp::parse_spec(spec).at(0).name;
-      return name == "acpsgd" || name == "powersgd";
+  bool measures(const std::vector<std::string>& names) const {
+    return std::ranges::any_of(options_.compressors, [&](const std::string& spec) {
+      return std::ranges::find(names, acp::parse_spec(spec).at(0).name) != names.end();
     });
   }
 
   void compressor(const std::string& spec, const at::Tensor& gradient) {
     if (too_slow(spec, static_cast<std::int64_t>(gradient.nbytes()))) {
-      console_.line(fmt::format("{:<32} left out: decomposing a matrix of this size takes minutes", spec));
+      const char* const why = "decomposing a matrix of this size takes minutes";
+      console_.line(fmt::format("{:<32} left out: {}", spec, why));
+      write({{"compressor", spec}, {"part", "left out"}, {"bytes", gradient.nbytes()}, {"reason", why}});
       return;
     }
     console_.progress(spec);
     const auto memory = acp::CompressorFactory(spec, {options_.memory, options_.seed}).memory();
-    const auto torch = options_.versus_torch ? torch_times(spec, memory, gradient) : std::nullopt;
     row(spec, memory, "exchange", measure_exchange(spec, options_.memory, options_.seed, gradient, repeat_),
-        gradient, torch);
+        gradient, torch_times(spec, memory, gradient, /*bare=*/false));
     const auto bare = measure_quantiser(spec, memory == "residual", options_.seed, gradient, repeat_);
-    if (bare) row(spec, memory, "quantiser", *bare, gradient, torch);
+    if (bare)
+      row(spec, memory, "quantiser", *bare, gradient, torch_times(spec, memory, gradient, /*bare=*/true));
   }
 
   std::optional<Times> torch_times(const std::string& spec, const std::string& memory,
-                                   const at::Tensor& gradient) const {
-    const auto form = torch_form(spec, memory, gradient);
+                                   const at::Tensor& gradient, bool bare) const {
+    if (!options_.versus_torch) return std::nullopt;
+    const auto form = torch_form(spec, memory, gradient, bare);
     if (!form) return std::nullopt;
     return median_times(
         repeat_, [] {}, form->encode, form->decode);
@@ -95,11 +102,11 @@ class Report {
         (measured.encode_bytes + measured.decode_bytes) / (times.encode + times.decode) / memcpy_;
     const double bits = 8 * measured.payload / static_cast<double>(gradient.numel());
     const double gain = torch ? (torch->encode + torch->decode) / (times.encode + times.decode) : 0;
-    console_.line(
-        fmt::format("{:<32} {:>10.3f} {:>9.2g} {:>9.2f} {:>7.2f} {:>9.2f} {:>7.2f} {:>9.3f} {:>9.3f}{}",
-                    part == "exchange" ? spec : "  bare quantiser", bits, measured.error, encode / 1e9,
-                    encode / memcpy_, decode / 1e9, decode / memcpy_, times.encode * 1e3, times.decode * 1e3,
-                    torch ? fmt::format("   {:.1f}x", gain) : ""));
+    console_.line(fmt::format(
+        "{:<32} {:>10.3f} {:>9.2g} {:>9.2f} {:>7.2f} {:>9.2f} {:>7.2f} {:>7.2f} {:>9.3f} {:>9.3f}{}",
+        part == "exchange" ? spec : "  bare quantiser", bits, measured.error, encode / 1e9, encode / memcpy_,
+        decode / 1e9, decode / memcpy_, both, times.encode * 1e3, times.decode * 1e3,
+        torch ? fmt::format("   {:.1f}x", gain) : ""));
     json object{{"compressor", spec},
                 {"memory", memory},
                 {"part", part},
@@ -124,9 +131,9 @@ class Report {
 
   void kernel(const KernelRow& row, std::uint64_t bytes) {
     const double rate = row.bytes / row.ours;
-    console_.line(fmt::format("{:<32} {:>10} {:>9.2g} {:>9} {:>7} {:>9} {:>7} {:>9.3f} {:>9}   {:.1f}x",
+    console_.line(fmt::format("{:<32} {:>10} {:>9.2g} {:>9} {:>7} {:>9} {:>7} {:>7} {:>9.3f} {:>9}   {:.1f}x",
                               row.name, "", row.error, row.bytes > 0 ? fmt::format("{:.2f}", rate / 1e9) : "",
-                              row.bytes > 0 ? fmt::format("{:.2f}", rate / memcpy_) : "", "", "",
+                              row.bytes > 0 ? fmt::format("{:.2f}", rate / memcpy_) : "", "", "", "",
                               row.ours * 1e3, "", row.torchs / row.ours));
     json object{{"compressor", row.name},
                 {"part", "kernel"},

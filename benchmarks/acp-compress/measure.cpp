@@ -110,6 +110,10 @@ Measured measure_exchange(const std::string& spec, const std::string& memory, st
                           const at::Tensor& gradient, const Repeat& repeat) {
   const CompressorFactory factory(spec, {memory, seed});
   auto bucket = make_bucket(gradient);
+  if (factory.wants_squares()) {  // as of two samples
+    bucket.squares = gradient.view(-1).square() / 2;
+    bucket.has_squares.assign(1, 1);
+  }
   const auto compressor = factory.make(bucket);
   WireCommunicator communicator(std::move(local::transports(1).at(0)), {});
   Measured measured;
@@ -117,9 +121,6 @@ Measured measure_exchange(const std::string& spec, const std::string& memory, st
   for (std::int64_t i = 0; i < repeat.warmup + repeat.iterations; ++i) {
     bucket.grads.copy_(gradient.view(-1));
     std::ranges::fill(bucket.used, std::uint8_t{1});
-    if (parse_spec(spec).at(0).name == "variance") {
-      compressor->set_second_moments("matrix", gradient.square() / 2);
-    }
     const StepContext context{0, 1, static_cast<std::uint64_t>(i), seed};
     const auto step = run_step(*compressor, bucket, context, communicator);
     if (i == 0) measured.error = relative_error(bucket.grads, gradient);

@@ -49,8 +49,9 @@ std::vector<std::string> pieces(const std::string& text, char separator) {
 std::vector<std::string> all_compressors() {
   std::vector<std::string> result;
   for (const auto* method : methods()) result.push_back(method->name);
-  for (const auto* more : {"qsgd:bits=4", "cgx:bits=8", "cgx:rounding=stochastic", "topk+efsignsgd",
-                           "topk+terngrad", "topk+qsgd:bits=4", "adacomp+efsignsgd"}) {
+  for (const auto* more : {"qsgd:rounding=nearest", "qsgd:bits=4", "qsgd:bits=4,rounding=nearest",
+                           "cgx:bits=8", "cgx:rounding=stochastic", "topk+efsignsgd", "topk+terngrad",
+                           "topk+qsgd:bits=4", "adacomp+efsignsgd"}) {
     result.emplace_back(more);
   }
   return result;
@@ -72,7 +73,7 @@ std::vector<Option> compress_option_table() {
       {"iterations", "N", "7", "measured repetitions, of which the median counts", "Measurement"},
       {"warmup", "N", "2", "repetitions before", "Measurement"},
       {"threads", "N", "1", "threads of a compressor", "Measurement"},
-      {"versus-torch", "", "", "measure the plain libtorch formulation of each method beside it, too",
+      {"versus-torch", "", "", "measure the plain libtorch formulation beside each method that has one, too",
        "Measurement"}};
   table.insert(table.end(), own.begin(), own.end());
   return table;

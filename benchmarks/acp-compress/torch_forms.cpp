@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "compressors/registry.h"
 
@@ -16,10 +17,10 @@ namespace {
 // What a formulation works on, alive as long as its functions.
 struct Work {
   at::Tensor gradient, error, code, scale, other, result;
-  bool memory = false;
+  bool memory = false, bare = false;
   std::int64_t step = 0;
 
-  at::Tensor input() const { return memory ? error + gradient : gradient; }
+  at::Tensor input() const { return memory && !bare ? error + gradient : gradient; }
   void keep(const at::Tensor& y, const at::Tensor& sent) {
     if (memory) error = y - sent;
   }
@@ -43,6 +44,44 @@ TorchForm topk(const Shared& w, const Values& values) {
           [w] {
             w->result = at::zeros({w->gradient.numel()}).scatter_(0, w->other, w->code).view_as(w->gradient);
           }};
+}
+
+TorchForm threshold(const Shared& w, const Values& values) {
+  const double least = values.number("value", 0, 1e30);
+  return {[w, least] {
+            const auto y = w->input().view(-1);
+            w->other = y.abs().ge(least).nonzero().view(-1);
+            w->code = y.index_select(0, w->other);
+            if (w->memory) w->error = y.index_fill(0, w->other, 0).view_as(w->gradient);
+          },
+          [w] {
+            w->result = at::zeros({w->gradient.numel()}).scatter_(0, w->other, w->code).view_as(w->gradient);
+          }};
+}
+
+TorchForm random_k(const Shared& w, const Values& values) {
+  const auto n = w->gradient.numel();
+  const auto k = std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(static_cast<double>(n) * values.number("ratio", 0, 1)));
+  return {[w, n, k] {
+            const auto y = w->input().view(-1);
+            w->other = at::randperm(n).narrow(0, 0, k);
+            w->code = y.index_select(0, w->other);
+            if (w->memory) w->error = y.index_fill(0, w->other, 0).view_as(w->gradient);
+          },
+          [w] {
+            w->result = at::zeros({w->gradient.numel()}).scatter_(0, w->other, w->code).view_as(w->gradient);
+          }};
+}
+
+TorchForm signum(const Shared& w, const Values& values) {
+  const double keep = values.number("momentum", 0, 1);
+  return {[w, keep] {
+            w->scale =
+                w->scale.defined() ? w->scale.mul_(keep).add_(w->gradient, 1 - keep) : w->gradient.clone();
+            w->code = (w->scale >= 0).to(at::kByte);
+          },
+          [w] { w->result = signs(w->code); }};
 }
 
 TorchForm sign(const Shared& w, const Values&) {
@@ -203,7 +242,10 @@ using Make = std::function<TorchForm(const Shared&, const Values&)>;
 const std::map<std::string, Make>& forms() {
   static const std::map<std::string, Make> table{
       {"topk", topk},
+      {"threshold", threshold},
+      {"randomk", random_k},
       {"signsgd", sign},
+      {"signum", signum},
       {"efsignsgd", ef_sign},
       {"onebit", one_bit},
       {"terngrad", tern_grad},
@@ -217,16 +259,42 @@ const std::map<std::string, Make>& forms() {
   return table;
 }
 
+// The keys whose values a form follows; with others than the defaults elsewhere there is none.
+const std::map<std::string, std::set<std::string>>& followed() {
+  static const std::map<std::string, std::set<std::string>> table{
+      {"topk", {"ratio"}},
+      {"terngrad", {"clip"}},
+      {"qsgd", {"bits", "bucket", "levels", "rounding"}},
+      {"threshold", {"value"}},
+      {"randomk", {"ratio"}},
+      {"cgx", {"bits", "bucket", "rounding", "min_size", "vectors"}},
+      {"natural", {"rounding"}},
+      {"signum", {"momentum"}},
+      {"acpsgd", {"rank", "min_rate"}},
+      {"powersgd", {"rank", "min_rate"}}};
+  return table;
+}
+
+bool follows(const MethodSpec& spec) {
+  const auto keys = followed().find(spec.name);
+  for (const auto& [key, value] : spec.values) {
+    if (keys == followed().end() || !keys->second.contains(key)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::optional<TorchForm> torch_form(const std::string& spec, const std::string& memory,
-                                    const at::Tensor& gradient) {
+                                    const at::Tensor& gradient, bool bare) {
   const auto parts = parse_spec(spec);
   const auto found = forms().find(parts[0].name);
-  if (parts.size() != 1 || found == forms().end()) return std::nullopt;
+  if (parts.size() != 1 || found == forms().end() || memory == "dgc" || !follows(parts[0]))
+    return std::nullopt;
   const auto work = std::make_shared<Work>();
   work->gradient = gradient;
   work->memory = memory == "residual";
+  work->bare = bare;
   if (work->memory) work->error = at::zeros_like(gradient);
   return found->second(work, Values(parts[0], find_method(parts[0].name).keys));
 }

@@ -14,9 +14,10 @@ struct TorchForm {
   std::function<void()> encode, decode;
 };
 
-// For a lone method with the settings of `spec`; nothing where none is written down here. `gradient` must
-// outlive it. With `memory` there is error feedback, if the method is of those that have it.
+// For a lone method with the settings of `spec`; nothing where none is written down here for them. `gradient`
+// must outlive it. With `memory` there is error feedback; `bare`: the gradient and the error have been added
+// already.
 std::optional<TorchForm> torch_form(const std::string& spec, const std::string& memory,
-                                    const at::Tensor& gradient);
+                                    const at::Tensor& gradient, bool bare);
 
 }  // namespace acp::programs

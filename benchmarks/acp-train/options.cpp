@@ -44,22 +44,44 @@ Settings recipe(const models::TrainingDefaults& defaults) {
           {"epochs", fmt::format("{}", defaults.epochs)}};
 }
 
-// The user's word first, then the preset's, then the model's recipe, then the table's. Rate, momentum and
+// What the compressor needs in place of the model's recipe.
+Settings recipe(const CompressorFactory& factory) {
+  Settings settings;
+  if (factory.recipe().lr) settings.emplace_back("lr", fmt::format("{}", *factory.recipe().lr));
+  if (factory.recipe().momentum)
+    settings.emplace_back("momentum", fmt::format("{}", *factory.recipe().momentum));
+  return settings;
+}
+
+// The user's word first, then the preset's, then the compressor's recipe, then the model's, then the table's.
+// A compressor that the user names comes before the preset, which was made for another. Rate, momentum and
 // decay are meant for the optimizer beside them: they are left out when the user takes another.
-void fill_defaults(CommandLine& line) {
+void fill_defaults(CommandLine& line, TrainOptions& options) {
   const auto preset = line.given("preset") ? find_preset(line.text("preset")).settings : Settings{};
   for (const auto& [name, value] : preset) {
-    if (name == "model") line.set_default(name, value);
+    if (name == "model" || name == "compressor") line.set_default(name, value);
   }
   Settings all = recipe(models::choose_model(line.text("model")).info->defaults);
+  const auto end_of_model = static_cast<std::ptrdiff_t>(all.size());
   all.insert(all.end(), preset.begin(), preset.end());
   for (const auto& [name, value] : all) {
     if (name == "optimizer") line.set_default(name, value);
   }
   const auto planned = find_optimizer(line.option_default("optimizer")).name;
-  const bool same = find_optimizer(line.text("optimizer")).name == planned;
+  const auto taken = find_optimizer(line.text("optimizer")).name;
+  Settings own;
+  if (taken == "sgd") own = recipe(CompressorFactory(line.text("compressor"), {}));
+  all.insert(line.given("compressor") ? all.end() : all.begin() + end_of_model, own.begin(), own.end());
   for (const auto& [name, value] : all) {
-    if (same || (name != "lr" && name != "momentum" && name != "weight-decay")) line.set_default(name, value);
+    if (taken == planned || (name != "lr" && name != "momentum" && name != "weight-decay"))
+      line.set_default(name, value);
+  }
+  if (taken != planned) {
+    for (const auto& [name, value] : own) line.set_default(name, value);
+  }
+  for (const auto& [name, value] : own) {
+    if (line.given(name) || line.text(name) != value) continue;
+    options.notes.push_back(fmt::format("--{} {}: the recipe of {}", name, value, line.text("compressor")));
   }
 }
 
@@ -130,7 +152,8 @@ void read_reduction(const CommandLine& line, TrainOptions& options) {
       .algorithm(options.algorithm)
       .backward_passes_per_step(static_cast<int>(line.integer("backward-passes", 1, 1 << 20)))
       .seed(options.seed)
-      .clip_local(line.number("clip-local", 0, infinity));
+      .clip_local(line.number("clip-local", 0, infinity))
+      .compression_error(line.flag("compression-error"));
   options.reduction.check();
   drop_momentum(factory, options);
 }
@@ -218,6 +241,9 @@ std::vector<Option> train_option_table() {
       {"policy", "SPEC", "uniform", "how settings differ between tensors and steps", "Reduction"},
       {"fusion-mb", "X", "25", "MB of gradients per message; 0 = one tensor each", "Reduction"},
       {"no-overlap", "", "", "start reducing after the backward pass", "Reduction"},
+      {"compression-error", "", "",
+       "measure what compression leaves out of each step, relative; costs passes over the gradients",
+       "Reduction"},
       {"backend", "NAME", "auto", "auto, mpi, tcp, nccl, local (auto: ACP_BACKEND, else by the launcher)",
        "Reduction"},
       {"algorithm", "NAME", "auto", "of collectives: auto, ring, native", "Reduction"},
@@ -264,7 +290,7 @@ TrainOptions parse_train_options(int argc, const char* const* argv, std::string&
   if (options.action == Action::check_data) options.data = line.text("check-data");
   if (options.action != Action::train) return options;
 
-  fill_defaults(line);
+  fill_defaults(line, options);
   read_job(line, options);
   read_optimizer(line, options);
   read_reduction(line, options);

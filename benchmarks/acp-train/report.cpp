@@ -76,6 +76,8 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
                  {"payload_bytes_per_step", bytes(traffic.payload_bytes_per_step)},
                  {"dense_bytes_per_step", bytes(traffic.dense_bytes_per_step)},
                  {"compression_ratio", traffic.compression_ratio},
+                 {"compression_error",
+                  options.reduction.compression_error() ? json(traffic.compression_error) : json(nullptr)},
                  {"collectives_per_step", traffic.collectives_per_step},
                  {"bytes_sent_per_step", bytes(traffic.bytes_sent_per_step)},
                  {"bytes_sent_estimated", result.bytes_sent_estimated},

@@ -253,10 +253,10 @@ void Trainer::step(models::Epoch& epoch) {
   }
   ++position_.step;
   position_.batch += passes_;
-  report_step(sample, loss.item<double>());
+  report_step(sample, loss.item<double>(), after.compression_error - before.compression_error);
 }
 
-void Trainer::report_step(const StepSample& sample, double loss) {
+void Trainer::report_step(const StepSample& sample, double loss, double compression_error) {
   const auto rate = static_cast<double>(result_.samples_per_step) / sample.total;
   const auto place = [&] {
     return fmt::format("epoch {} step {}/{}: loss {:.4f}, lr {:.4g}, {:.0f} samples/s", position_.epoch + 1,
@@ -265,14 +265,16 @@ void Trainer::report_step(const StepSample& sample, double loss) {
   if (console_.shows_progress()) console_.progress(place());
   if (options_.log_every == 0 || position_.step % options_.log_every != 0) return;
   console_.line(place());
-  metrics_->write({{"kind", "step"},
-                   {"step", position_.step},
-                   {"epoch", position_.epoch + 1},
-                   {"loss", loss},
-                   {"lr", lr_},
-                   {"step_ms", sample.total * 1e3},
-                   {"exposed_comm_ms", sample.exposed * 1e3},
-                   {"samples_per_second", rate}});
+  nlohmann::json line = {{"kind", "step"},
+                         {"step", position_.step},
+                         {"epoch", position_.epoch + 1},
+                         {"loss", loss},
+                         {"lr", lr_},
+                         {"step_ms", sample.total * 1e3},
+                         {"exposed_comm_ms", sample.exposed * 1e3},
+                         {"samples_per_second", rate}};
+  if (options_.reduction.compression_error()) line["compression_error"] = compression_error;
+  metrics_->write(line);
 }
 
 // Of the whole validation part (else the test part), into result_.eval.

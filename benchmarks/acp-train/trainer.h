@@ -70,7 +70,7 @@ class Trainer {
   void step(models::Epoch& epoch);
   at::Tensor forward_backward(const std::function<models::Batch()>& next_batch);
   models::Batch fetch(models::Epoch& epoch, StepSample& sample);
-  void report_step(const StepSample& sample, double loss);
+  void report_step(const StepSample& sample, double loss, double compression_error);
   void end_epoch();
   void evaluate();
   TrainState state();

@@ -53,6 +53,8 @@ TrafficSummary summarize(const std::vector<Traffic>& snapshots, std::int64_t ele
   result.payload_bytes_per_step = mean(first.reducer.payload_bytes, last.reducer.payload_bytes);
   result.dense_bytes_per_step = mean(first.reducer.dense_bytes, last.reducer.dense_bytes);
   result.collectives_per_step = mean(first.reducer.collectives, last.reducer.collectives);
+  result.compression_error =
+      (last.reducer.compression_error - first.reducer.compression_error) / static_cast<double>(steps);
   result.bytes_sent_per_step = mean(first.bytes_sent, last.bytes_sent);
 
   const auto even = steps > 1 ? steps - steps % 2 : steps;

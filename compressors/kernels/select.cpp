@@ -193,27 +193,4 @@ std::uint32_t largest(std::span<const float> x) {
   return result;
 }
 
-double sum_of_magnitudes(std::span<const float> x) {
-  std::array<double, 8>
-      sums{};  // independent ones: the order of the addition is fixed and the loop is not serial
-  std::size_t i = 0;
-  for (; i + 8 <= x.size(); i += 8) {
-    for (std::size_t j = 0; j < 8; ++j) sums[j] += std::abs(static_cast<double>(x[i + j]));
-  }
-  for (std::size_t j = 0; i < x.size(); ++i, ++j) sums[j] += std::abs(static_cast<double>(x[i]));
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
-}
-
-double sum_of_squares(std::span<const float> x) {
-  std::array<double, 8> sums{};
-  std::size_t i = 0;
-  for (; i + 8 <= x.size(); i += 8) {
-    for (std::size_t j = 0; j < 8; ++j)
-      sums[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
-  }
-  for (std::size_t j = 0; i < x.size(); ++i, ++j)
-    sums[j] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
-}
-
 }  // namespace acp::kernels

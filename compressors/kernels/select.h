@@ -34,7 +34,5 @@ void top_k(std::span<const float> x, std::size_t k, std::vector<std::uint32_t>& 
 std::uint32_t kth_largest(std::span<std::uint32_t> magnitudes, std::size_t k);
 
 std::uint32_t largest(std::span<const float> x);  // magnitude; 0 for none
-double sum_of_magnitudes(std::span<const float> x);
-double sum_of_squares(std::span<const float> x);
 
 }  // namespace acp::kernels

@@ -1,9 +1,9 @@
 // Settings that the compressor and the reducer share: granularity, and the momentum that an error memory has.
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
-#include <sstream>
+#include <cstdio>
+#include <memory>
 
 #include "acp/context.h"
 #include "acp/distributed_optimizer.h"
@@ -19,21 +19,25 @@ namespace {
 using torch::optim::SGD;
 using torch::optim::SGDOptions;
 
-// What the library logs while `body` runs.
+// What the process writes on standard error while `body` runs.
 template <class Body>
 std::string log_of(const Body& body) {
-  std::ostringstream text;
-  const auto before = spdlog::default_logger();
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text)));
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::tmpfile(), std::fclose);
+  const int before = ::dup(STDERR_FILENO);
+  ::dup2(::fileno(file.get()), STDERR_FILENO);
+  std::exception_ptr failure;
   try {
     body();
   } catch (...) {
-    spdlog::set_default_logger(before);
-    throw;
+    failure = std::current_exception();
   }
-  spdlog::set_default_logger(before);
-  return text.str();
+  ::dup2(before, STDERR_FILENO);
+  ::close(before);
+  if (failure) std::rethrow_exception(failure);
+  std::string text(static_cast<std::size_t>(::lseek(::fileno(file.get()), 0, SEEK_END)), '\0');
+  text.resize(static_cast<std::size_t>(
+      std::max<ssize_t>(0, ::pread(::fileno(file.get()), text.data(), text.size(), 0))));
+  return text;
 }
 
 // How many gradients of each parameter are not zero after one step.

@@ -123,6 +123,24 @@ TEST_CASE("granularity and the answer to NaN reach the reduction", "[api][train-
   fails({"--nonfinite", "stop"}, "nonfinite");
 }
 
+TEST_CASE("a compressor's recipe replaces the model's rate and momentum, and lines say so",
+          "[api][train-options]") {
+  for (const auto* compressor : {"signsgd", "signum:momentum=0.8", "topk+signsgd"}) {
+    const auto options = parse({"--model", "mnist", "--compressor", compressor});
+    CHECK(options.lr == 0.0005);
+    CHECK(options.momentum == 0.0);
+    REQUIRE(options.notes.size() == 2);
+    CHECK_THAT(options.notes[0], ContainsSubstring("--lr 0.0005") && ContainsSubstring(compressor));
+  }
+  const auto own_rate = parse({"--compressor", "signsgd", "--lr", "0.01"});
+  CHECK(own_rate.lr == 0.01);
+  CHECK(own_rate.momentum == 0.0);
+  CHECK(own_rate.notes.size() == 1);
+  CHECK(parse({"--compressor", "signsgd", "--optimizer", "adam"}).lr == 0.001);
+  CHECK(parse({"--compressor", "signsgd", "--preset", "ssgd-mnist"}).lr == 0.0005);
+  CHECK(parse({"--compressor", "efsignsgd"}).lr == 0.05);
+}
+
 TEST_CASE("the dgc memory takes the optimizer's momentum away, and a line says so", "[api][train-options]") {
   for (const auto& arguments : {std::vector<std::string>{"--compressor", "dgc"},
                                 {"--compressor", "topk", "--memory", "dgc", "--momentum", "0.8"}}) {

@@ -221,8 +221,28 @@ TEST_CASE("NaN and infinity are named, and never reach the error memory", "[rank
   const Shapes shapes{{"first", {40}}, {"second", {3, 5}}};
   const float bad_values[]{std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                            -std::numeric_limits<float>::infinity()};
-  for (const std::string spec : {"topk:ratio=0.2", "topk:exchange=tree", "randomk:ratio=0.2", "dgc",
-                                 "variance", "acpsgd", "powersgd"}) {
+  for (const std::string spec : {"topk:ratio=0.2",
+                                 "topk:exchange=tree",
+                                 "randomk:ratio=0.2",
+                                 "dgc",
+                                 "variance",
+                                 "threshold",
+                                 "redsync",
+                                 "sidco",
+                                 "adacomp",
+                                 "topk+qsgd:bits=4",
+                                 "adacomp+efsignsgd",
+                                 "efsignsgd",
+                                 "efsignsgd:exchange=scatter",
+                                 "onebit",
+                                 "qsgd",
+                                 "signum",
+                                 "terngrad",
+                                 "natural",
+                                 "cgx:min_size=0,vectors=0",
+                                 "atomo",
+                                 "acpsgd",
+                                 "powersgd"}) {
     for (const float bad : bad_values) {
       std::string message;
       bool untouched = true;

@@ -80,10 +80,11 @@ TEST_CASE("messages of hybrids have the recorded bytes", "[ranks][golden]") {
   if (!root) return;
   const auto record = golden::read_json(*root / "hybrid/payload_bytes/case.json");
   const auto x = tensor(record.at("inputs").at("x"));
+  int dense = 0, chosen = 0;
   for (const auto& message : record.at("outputs").at("messages")) {
     const auto kind = message.at("kind").get<std::string>();
     const bool empty = message.value("k", 1) == 0;
-    if (kind != "topk_efsign" && kind != "dense_efsign" && !empty) continue;
+    if (kind != "topk_efsign" && kind != "efsign_dense" && !empty) continue;
     std::ostringstream spec;
     if (empty) spec << "threshold:indices=plain,value=1e30+";
     if (kind == "topk_efsign")
@@ -95,7 +96,7 @@ TEST_CASE("messages of hybrids have the recorded bytes", "[ranks][golden]") {
     auto exchange = compressor->exchange(bucket, {0, 1, 0, 17});
     auto op = exchange.advance();
     std::int64_t head = 2;  // of a payload: flags, and which parameters have a gradient
-    if (kind != "dense_efsign") {
+    if (kind != "efsign_dense") {
       op->out.copy_(op->in);
       op = exchange.advance();
       head = 1;
@@ -108,7 +109,10 @@ TEST_CASE("messages of hybrids have the recorded bytes", "[ranks][golden]") {
     }
     CAPTURE(spec.str());
     CHECK(hex == message.at("hex").get<std::string>());
+    ++(kind == "efsign_dense" ? dense : chosen);
   }
+  CHECK(dense > 0);
+  CHECK(chosen > 1);
 }
 
 TEST_CASE("topk+terngrad: the recorded elements, scale, and mean of the draws", "[ranks][golden]") {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "compressors/kernels/moments.h"
 #include "compressors/kernels/select.h"
 #include "compressors/memory.h"
 #include "compressors/residual.h"
@@ -317,7 +318,7 @@ TEST_CASE("top-k of the survivors of a coarser top-k is top-k itself, as recorde
     CHECK(std::equal(head.begin(), head.end(), nested.begin()));
     CHECK(std::accumulate(nested.begin(), nested.end(), std::int64_t{0}) ==
           level.at("idx_sum").get<std::int64_t>());
-    CHECK(near(std::sqrt(kernels::sum_of_squares(values)), level.at("norm").get<double>(), 1e-6));
+    CHECK(near(std::sqrt(kernels::sum_sq(values)), level.at("norm").get<double>(), 1e-6));
     coarse = nested;
     survivors = values;
   }

@@ -94,6 +94,20 @@ class RankDriver {
     return averages;
   }
 
+  // Of the coming step; every parameter counts as one sample otherwise.
+  void set_squares(const std::string& name, const at::Tensor& squares) {
+    if (!bucket_.squares.defined()) {
+      bucket_.squares = at::zeros(bucket_.grads.sizes(), at::kFloat);
+      bucket_.has_squares.assign(bucket_.slices.size(), 0);
+    }
+    for (std::size_t k = 0; k < bucket_.slices.size(); ++k) {
+      const auto& slice = bucket_.slices[k];
+      if (slice.name != name) continue;
+      bucket_.squares.narrow(0, slice.offset, slice.numel()).copy_(squares.reshape(-1));
+      bucket_.has_squares[k] = 1;
+    }
+  }
+
   Compressor& compressor() { return *compressor_; }
   Bucket& bucket() { return bucket_; }
 
