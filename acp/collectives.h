@@ -36,7 +36,10 @@ class [[nodiscard]] Handle {
 // Half-precision sums are added in float32 in rank order and rounded once. Results are new tensors outside
 // the autograd graph, unless the name ends in `_`. While an asynchronous operation is under way its argument
 // must not change, and in place it must not be read either. ConfigError: an argument that makes no sense;
-// where the ranks must agree on a shape and do not, on every rank, naming both. CommunicationError: all else.
+// of all_gather and all_to_all also sizes that do not fit, on every rank, naming both. Elsewhere ranks that
+// disagree in bytes, dtype, operation or root learn it from the first message that does not fit: a PeerError,
+// after which the channel is closed. Shapes of the same number of elements are not compared.
+// CommunicationError: all else.
 
 // The reduction over the ranks of tensors of one shape: the mean, as in Horovod, unless `op` says otherwise.
 at::Tensor all_reduce(const at::Tensor& x, ReduceOp op = ReduceOp::average,

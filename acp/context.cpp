@@ -123,6 +123,21 @@ std::shared_ptr<Context::State> make_state(std::unique_ptr<Communicator> first, 
   return state;
 }
 
+// Ranks that a launcher started together, and that each train alone.
+void warn_of_launcher(const Variables& environment) {
+  for (const char* name : {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    const auto size = environment(name);
+    if (!size || *size == "1") continue;
+    log_warning("this process is alone, although " + std::string(name) + "=" + *size +
+                ": the backend \"local\" joins no processes");
+    return;
+  }
+  if (environment("RANK") && !environment("WORLD_SIZE")) {
+    log_warning("this process is alone, although RANK=" + *environment("RANK") +
+                ": WORLD_SIZE is not set, so the backend is \"local\"; set both for tcp");
+  }
+}
+
 std::unique_ptr<Communicator> connect(const std::string& backend, const Variables& environment) {
   if (backend == "mpi") return std::make_unique<WireCommunicator>(mpi::connect());
   if (backend == "tcp") {
@@ -290,6 +305,7 @@ Context init(const InitOptions& options) {
   if (!environment("OMP_NUM_THREADS")) {
     at::set_num_threads(std::max(1, usable_cores() / state->place.size));
   }
+  if (state->control->size() == 1) warn_of_launcher(environment);
   log_debug("[" + backend + "] rank " + std::to_string(state->control->rank()) + " of " +
             std::to_string(state->control->size()) + ", " + std::to_string(state->place.rank) + " of " +
             std::to_string(state->place.size) + " on this host, " + std::to_string(at::get_num_threads()) +

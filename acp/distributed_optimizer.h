@@ -54,6 +54,8 @@ class DistributedOptimizer final : public Base {
   }
 
   void synchronize() { reducer_.synchronize(); }
+  // A step with this rank's own gradients: alive from backward() to step(). After synchronize() none is
+  // needed.
   [[nodiscard]] auto skip_synchronize() { return reducer_.skip_synchronize(); }
   [[nodiscard]] auto no_sync() { return reducer_.no_sync(); }
   GradientReducer& reducer() { return reducer_; }

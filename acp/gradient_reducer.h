@@ -75,8 +75,9 @@ class GradientReducer {
   class [[nodiscard]] NoSync;
   NoSync no_sync();
 
-  // While alive, synchronize() (and hence step()) waits for nothing; see
-  // DistributedOptimizer::skip_synchronize().
+  // While alive, nothing is reduced: synchronize() (and hence step()) waits for nothing and leaves the local
+  // gradients. Alive from the backward pass to the step; gradients that are on their way already when it
+  // begins are an error of synchronize(), unless they have been synchronized.
   class [[nodiscard]] SkipSynchronize;
   SkipSynchronize skip_synchronize();
 

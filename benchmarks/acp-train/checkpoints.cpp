@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "acp/checkpoint.h"
+#include "benchmarks/common/output.h"
 #include "benchmarks/common/program.h"
 #include "comm/error.h"
 
@@ -45,6 +46,7 @@ std::string to_meta(const TrainState& state) {
                {"loss_steps", p.loss_steps},
                {"loss_sum", number(p.loss_sum)},
                {"train_loss", number(p.train_loss)},
+               {"settings", state.settings},
                {"schedule", json::array()}};
   for (const double x : state.schedule.state()) meta["schedule"].push_back(number(x));
   return meta.dump();
@@ -54,6 +56,7 @@ std::string to_meta(const TrainState& state) {
 struct Place {
   Position position;
   std::vector<double> schedule;
+  std::map<std::string, std::string> settings;
 };
 
 Place read_place(const CheckpointInfo& checkpoint, const std::string& job) {
@@ -72,6 +75,7 @@ Place read_place(const CheckpointInfo& checkpoint, const std::string& job) {
     p.loss_steps = meta.at("loss_steps");
     p.loss_sum = number(meta.at("loss_sum"), where);
     p.train_loss = number(meta.at("train_loss"), where);
+    place.settings = meta.at("settings");
     for (const auto& x : meta.at("schedule")) place.schedule.push_back(number(x, where));
     if (p.step < 0 || p.epoch < 0 || p.batch < 0 || p.loss_steps < 0) {
       throw DataError(fmt::format("{} is damaged: the place in the run is negative", where));
@@ -92,6 +96,18 @@ TrainingState parts_of(const TrainState& state) {
 
 }  // namespace
 
+void check_new_run(const std::string& folder) {
+  agree(current_context(), [&] { check_writable_folder("checkpoint", folder); });
+  agreed([&] {
+    if (const auto newest = Checkpoints(folder).newest()) {
+      throw ConfigError(
+          fmt::format("--checkpoint {} holds a checkpoint after step {}: go on from it with --resume, or "
+                      "name another folder",
+                      folder, newest->step));
+    }
+  });
+}
+
 void save_checkpoint(const std::string& folder, const TrainState& state) {
   auto parts = parts_of(state);
   parts.step = static_cast<std::uint64_t>(state.position.step);
@@ -102,7 +118,7 @@ void save_checkpoint(const std::string& folder, const TrainState& state) {
   agreed([&] { Checkpoints(folder).save(parts); });
 }
 
-void load_checkpoint(const std::string& folder, const TrainState& state) {
+std::vector<std::string> load_checkpoint(const std::string& folder, const TrainState& state) {
   Place place;
   auto parts = parts_of(state);
   agreed([&] {
@@ -118,6 +134,14 @@ void load_checkpoint(const std::string& folder, const TrainState& state) {
   });
   state.position = place.position;
   state.schedule.load_state(place.schedule);
+  std::vector<std::string> lines;
+  for (const auto& [name, value] : state.settings) {
+    const auto saved = place.settings.find(name);
+    if (saved == place.settings.end() || saved->second == value) continue;
+    lines.push_back(
+        fmt::format("resuming with {} {}, the checkpoint's run had {}", name, value, saved->second));
+  }
+  return lines;
 }
 
 }  // namespace acp::programs

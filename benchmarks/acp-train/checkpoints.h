@@ -5,7 +5,9 @@
 #include <torch/optim/optimizer.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "acp/gradient_reducer.h"
 #include "benchmarks/acp-train/trainer.h"
@@ -20,15 +22,21 @@ struct TrainState {
   LrSchedule& schedule;
   Position& position;
   std::uint64_t seed = 0;
-  std::string job;  // model and optimizer, which must be the same on resuming
+  std::string job;                              // model and optimizer, which must be the same on resuming
+  std::map<std::string, std::string> settings;  // that may differ, but are worth a word when they do
 };
+
+// For runs that begin anew. A collective call. AgreedError (code 2): the folder cannot be written, or holds a
+// checkpoint, which a new run would push out.
+void check_new_run(const std::string& folder);
 
 // Writes a checkpoint into the folder, beside those that are there; the newest few are kept. A collective
 // call. AgreedError (code 3) when a file cannot be written.
 void save_checkpoint(const std::string& folder, const TrainState& state);
 
-// Takes back the newest one. A collective call. AgreedError: code 2 when there is no checkpoint or it is
-// another job's (nothing is changed then), code 3 when it is damaged.
-void load_checkpoint(const std::string& folder, const TrainState& state);
+// Takes back the newest one; returns a line for each setting that differs. A collective call. AgreedError:
+// code 2 when there is no checkpoint or it is another job's (nothing is changed then), code 3 when it is
+// damaged.
+std::vector<std::string> load_checkpoint(const std::string& folder, const TrainState& state);
 
 }  // namespace acp::programs

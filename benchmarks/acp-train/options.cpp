@@ -205,7 +205,8 @@ std::vector<Option> train_option_table() {
 
       {"log-every", "N", "0", "print a line every N steps; 0 = per epoch only", "Output"},
       {"metrics", "FILE", "", "append one JSON line per logged step and per epoch", "Output"},
-      {"trace", "FILE", "", "write a timeline for Perfetto or chrome://tracing (default: ACP_TRACE)",
+      {"trace", "FILE", "",
+       "write a timeline of all ranks for Perfetto or chrome://tracing (ACP_TRACE writes one of each rank)",
        "Output"}};
   table.insert(table.end(), own.begin(), own.end());
   return table;

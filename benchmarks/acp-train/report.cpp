@@ -48,7 +48,7 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
                  {"memory", result.memory},
                  {"policy", options.reduction.policy()},
                  {"fusion_mb", options.reduction.fusion_mb()},
-                 {"overlap", options.reduction.overlap()},
+                 {"overlap", options.reduction.overlap() && options.reduction.clip_local() == 0},
                  {"optimizer", options.optimizer},
                  {"lr", result.lr},
                  {"momentum", options.momentum ? json(*options.momentum) : json(nullptr)},
@@ -85,6 +85,14 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
                  {"parameters_hash", result.parameters_hash},
                  {"peak_rss_mb", peak_rss_mb()},
                  {"version", ACP_VERSION}};
+  if (steps == 0) {  // nothing was measured, which is not the same as zero
+    for (const char* figure : {"samples_per_second", "payload_bytes_per_step", "compression_ratio",
+                               "collectives_per_step", "bytes_sent_per_step", "wire_ratio"}) {
+      object[figure] = nullptr;
+    }
+    for (auto& part : object["step_ms"]) part = nullptr;
+    object["dense_bytes_per_step"] = result.dense_bytes;
+  }
   return object;
 }
 
@@ -98,6 +106,16 @@ std::vector<std::string> summary(const json& report) {
     if (report[part].is_null()) continue;
     add(part,
         fmt::format("{} {:.2f}", report[part]["name"].get<std::string>(), number(report[part]["value"])));
+  }
+  const auto parameters = [&] {
+    add("parameters",
+        fmt::format("hash {}, the same on all {} ranks", report["parameters_hash"].get<std::string>(),
+                    report["world_size"].get<int>()));
+    return lines;
+  };
+  if (report["samples_per_second"].is_null()) {
+    add("speed", "no step was measured");
+    return parameters();
   }
   const auto& ms = report["step_ms"];
   add("speed", fmt::format("{:.0f} samples/s over all ranks", number(report["samples_per_second"])));
@@ -116,10 +134,7 @@ std::vector<std::string> summary(const json& report) {
                             report["bytes_sent_estimated"].get<bool>() ? " (estimated)" : "",
                             number(report["wire_ratio"])));
   }
-  add("parameters",
-      fmt::format("hash {}, the same on all {} ranks", report["parameters_hash"].get<std::string>(),
-                  report["world_size"].get<int>()));
-  return lines;
+  return parameters();
 }
 
 std::string describe_stop(const TrainOptions& options, const TrainResult& result) {

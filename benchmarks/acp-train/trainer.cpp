@@ -12,6 +12,7 @@
 #include "benchmarks/common/optimizers.h"
 #include "benchmarks/common/program.h"
 #include "comm/error.h"
+#include "comm/log.h"
 #include "compressors/registry.h"
 
 namespace acp::programs {
@@ -34,6 +35,7 @@ std::string describe(const Evaluation& evaluation) {
 Trainer::Trainer(const Context& context, const TrainOptions& options, Console& console)
     : context_(context), options_(options), console_(console) {
   agree(context_, [&] { metrics_.emplace("metrics", context.rank() == 0 ? options.metrics : ""); });
+  if (!options.checkpoint.empty() && !options.resume) check_new_run(options.checkpoint);
   prepare();
   plan_run();
 }
@@ -61,6 +63,7 @@ void Trainer::prepare() {
   for (const auto& [name, tensor] : parameters_) {
     tensors.push_back(tensor);
     result_.elements += tensor.numel();
+    result_.dense_bytes += static_cast<std::int64_t>(tensor.nbytes());
   }
   result_.lr = options_.lr * (options_.scale_lr ? context_.size() : 1);
   optimizer_ =
@@ -114,7 +117,16 @@ TrainState Trainer::state() {
           *schedule_,
           position_,
           options_.seed,
-          options_.model + " with " + options_.optimizer};
+          options_.model + " with " + options_.optimizer,
+          {{"--data", result_.data},
+           {"--compressor", result_.compressor},
+           {"--memory", result_.memory},
+           {"--batch-size", fmt::format("{}", options_.batch_size)},
+           {"--backward-passes", fmt::format("{}", passes_)},
+           {"--lr", fmt::format("{}", result_.lr)},
+           {"--lr-schedule", options_.lr_schedule},
+           {"--seed", fmt::format("{}", options_.seed)},
+           {"a world size of", fmt::format("{}", context_.size())}}};
 }
 
 void Trainer::save() {
@@ -126,7 +138,9 @@ void Trainer::save() {
 TrainResult Trainer::run() {
   const auto begin = Clock::now();
   if (options_.resume) {
-    load_checkpoint(options_.checkpoint, state());
+    for (const auto& line : load_checkpoint(options_.checkpoint, state())) {
+      if (context_.rank() == 0) log_warning(line);
+    }
     saved_at_ = position_.step;
     console_.line(fmt::format("resumed after step {} from {}", position_.step, options_.checkpoint));
   }

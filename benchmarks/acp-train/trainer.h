@@ -43,6 +43,7 @@ struct TrainResult {
   std::vector<Traffic> traffic;       // one more than samples
   std::int64_t samples_per_step = 0;  // over all ranks
   std::int64_t elements = 0;          // of all gradients
+  std::int64_t dense_bytes = 0;       // the same in their own dtype
   Position end;
   double lr = 0;  // the base rate, scaled if asked for
   std::int64_t lr_warmup_steps = 0;

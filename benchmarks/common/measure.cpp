@@ -62,7 +62,9 @@ TrafficSummary summarize(const std::vector<Traffic>& snapshots, std::int64_t ele
   const auto sent = static_cast<double>(end.bytes_sent - first.bytes_sent);
   const double ring = 2.0 * (world_size - 1) / world_size * 4 * static_cast<double>(elements);
   if (payload > 0) result.compression_ratio = dense / payload;
-  if (sent > 0) result.wire_ratio = ring * static_cast<double>(even) / sent;
+  const auto reductions =
+      static_cast<double>(end.reducer.steps - first.reducer.steps);  // several a step with LBFGS
+  if (sent > 0) result.wire_ratio = ring * reductions / sent;
   return result;
 }
 

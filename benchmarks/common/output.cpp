@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "comm/error.h"
@@ -54,8 +56,21 @@ void JsonLines::write(const nlohmann::json& object) {
   if (stream_ == nullptr) return;
   const auto text = object.dump() + "\n";
   if (std::fwrite(text.data(), 1, text.size(), stream_) != text.size() || std::fflush(stream_) != 0) {
-    throw Error(fmt::format("{}: cannot be written: {}", path_, std::strerror(errno)));
+    throw DataError(fmt::format("{}: cannot be written: {}", path_, std::strerror(errno)));
   }
+}
+
+void check_writable_folder(const std::string& option, const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  std::string probe = path + "/.writable-XXXXXX";
+  const int file = ::mkstemp(probe.data());
+  if (file < 0) {
+    throw ConfigError(fmt::format("--{} {}: cannot be written: {}", option, path,
+                                  error ? error.message() : std::strerror(errno)));
+  }
+  ::close(file);
+  ::unlink(probe.c_str());
 }
 
 void check_writable(const std::string& option, const std::string& path) {

@@ -52,4 +52,7 @@ class JsonLines {
 // written at the end of a long run.
 void check_writable(const std::string& option, const std::string& path);
 
+// The same for a folder in which files will be written; creates it.
+void check_writable_folder(const std::string& option, const std::string& path);
+
 }  // namespace acp::programs

@@ -279,6 +279,8 @@ Meeting try_to_meet(const Endpoint& endpoint, Clock::time_point deadline) {
 }  // namespace
 
 Meeting meet(const Endpoint& endpoint) {
+  // Now, not when the master has been found: a wrong name ends all ranks at once.
+  if (!endpoint.interface.empty()) choose_interface(endpoint.interface, Address());
   if (endpoint.rank < endpoint.size) return try_to_meet(endpoint, Clock::now() + wait_timeout());
   // It has no place, but the others shall hear of it too, if they are there.
   const auto patience = std::min<std::chrono::milliseconds>(wait_timeout(), std::chrono::seconds(10));

@@ -39,6 +39,7 @@ TEST_CASE("ratios take an even number of steps, means take all", "[api][measure]
     snapshots[i].reducer.payload_bytes = payload[i];
     snapshots[i].reducer.dense_bytes = 700 + 100 * i;
     snapshots[i].reducer.collectives = 2 * i;
+    snapshots[i].reducer.steps = i;
     snapshots[i].bytes_sent = sent[i];
   }
   const auto result = summarize(snapshots, 25, 2);

@@ -91,6 +91,7 @@ wrong 'did you mean acp-mnist' --preset acp-mnits
 wrong 'did you mean mpi' --backend mpii
 wrong '--json .*cannot be written' "${brief[@]}" --json "$work/no/such/folder/x.json"
 wrong '--metrics .*cannot be written' "${brief[@]}" --metrics "$work/no/such/folder/x.json"
+wrong '--checkpoint /proc/none: cannot be written' "${brief[@]}" --checkpoint /proc/none
 wrong 'needs --checkpoint' "${brief[@]}" --resume
 wrong 'no checkpoint' "${brief[@]}" --resume --checkpoint "$work/nothing-here"
 wrong 'cannot save the optimizer lbfgs' "${brief[@]}" --optimizer lbfgs --checkpoint "$work/nothing-here"
@@ -256,12 +257,23 @@ mpi 2 "${job[@]}"
 expect_ok 'a checkpoint'
 (cd "$work/c3" && find . -type f -exec sha256sum {} +) >"$work/sums"
 mpi 2 "${job[@]}" --seed 7
-expect_ok 'the same job again into the same folder'
+expect 'another run into the same folder' 2 'holds a checkpoint after step 4: .*--resume'
 if [ -s "$work/sums" ] && (cd "$work/c3" && sha256sum --quiet -c "$work/sums") >"$work/out" 2>&1; then ok; else
-  no 'the same job again' 'changed what the first had written'
+  no 'another run into the same folder' 'changed what the first had written'
 fi
 mpi 2 "${job[@]}" --optimizer adam --resume
 expect 'the checkpoint of another job' 2 'is of mnist with sgd, this run is mnist with adam'
+mpi 2 "${small[@]}" --iterations 6 --no-eval --compressor none --seed 7 --checkpoint "$work/c3" --resume
+expect_ok 'resumed with other settings'
+for what in '--compressor none' '--seed 7'; do
+  if grep -q -- "resuming with $what" "$work/err"; then ok; else no 'resumed with other settings' "$what is not said"; fi
+done
+for what in --data --lr 'world size'; do
+  if grep -q -- "resuming with .*$what" "$work/err"; then no 'resumed with other settings' "$what is said"; else ok; fi
+done
+run 60 "$train" "${small[@]}" --epochs 1 --no-eval --warmup 500 --json "$work/r.json"
+expect_ok 'nothing measured'
+same 'nothing measured' "$(key "$work/r.json" '["samples_per_second"]') $(key "$work/r.json" '["dense_bytes_per_step"]')" 'None 87360'
 folders=("$work"/c3/*/)
 newest=${folders[-1]}
 cp "$newest/manifest.json" "$work/manifest.json"
@@ -310,12 +322,10 @@ interrupt() { # NAME SIGNAL CODE
 interrupt SIGTERM TERM 143
 interrupt SIGINT INT 130
 
-# Killed while it writes over and over, in the folder of an earlier run: what is resumed is the later run.
+# Killed while it writes over and over.
 job=("${small[@]}" --compressor acpsgd:rank=2 --epochs 2 --checkpoint-every 1)
-run 120 "$train" "${job[@]}" --checkpoint "$work/c5"
-expect_ok 'the earlier run'
 run 120 "$train" "${job[@]}" --seed 7 --checkpoint "$work/c6" --json "$work/once.json"
-expect_ok 'the later run, not killed'
+expect_ok 'a run that is not killed'
 : >"$work/metrics"
 timeout -k 5 120 "$train" "${job[@]}" --seed 7 --checkpoint "$work/c5" --log-every 1 --metrics "$work/metrics" \
   >"$work/out" 2>"$work/err" &
@@ -327,7 +337,7 @@ done
 kill -KILL "$(pgrep -P $killed)" 2>/dev/null # fails if it has ended by itself: the same has to come out
 wait $killed 2>/dev/null
 run 120 "$train" "${job[@]}" --seed 7 --checkpoint "$work/c5" --resume --json "$work/killed.json"
-expect_ok 'the later run, killed and resumed'
+expect_ok 'killed and resumed'
 same 'killed and resumed' "$(key "$work/killed.json" '["parameters_hash"]')" "$(key "$work/once.json" '["parameters_hash"]')"
 
 echo "$passed passed, $failed failed, $skipped skipped"
