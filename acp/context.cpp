@@ -331,6 +331,7 @@ void run_local(int n, const std::function<void(Context&)>& body) {
   Failures failures;
   {
     std::vector<std::jthread> ranks;  // joined at the end of this block
+    ranks.reserve(static_cast<std::size_t>(n));
     for (int r = 0; r < n; ++r) {
       ranks.emplace_back([&, r, transport = std::move(transports[static_cast<std::size_t>(r)])]() mutable {
         try {
