@@ -74,7 +74,7 @@ std::optional<int> integer_variable(const Variables& environment, const std::str
 
 std::string choose_backend(const std::string& asked, const Variables& environment) {
   const bool by_variable = asked.empty() || asked == "auto";
-  const std::string name = by_variable ? environment("ACP_BACKEND").value_or("auto") : asked;
+  std::string name = by_variable ? environment("ACP_BACKEND").value_or("auto") : asked;
   if (name == "auto") {
     if (environment("RANK") && environment("WORLD_SIZE")) return "tcp";
     for (const char* variable : {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"}) {

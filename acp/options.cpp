@@ -63,7 +63,7 @@ Options& Options::algorithm(const std::string& name) {
 }
 
 void Options::check() const {
-  CompressorFactory(compressor_, CompressorOptions{memory_, seed_});
+  const CompressorFactory checked(compressor_, CompressorOptions{memory_, seed_});
   check_policy(policy_);
   if (!std::isfinite(fusion_mb_) || fusion_mb_ < 0) {
     refuse("fusion_mb", fusion_mb_, "a number of megabytes from 0 (one tensor in a message)");
