@@ -76,7 +76,7 @@ void broadcast_together(Communicator& channel, std::span<const std::pair<std::st
       offset += padded_bytes(x);
     }
   };
-  if (channel.rank() == root) each([](at::Tensor part, const at::Tensor& x) { part.copy_(x); });
+  if (channel.rank() == root) each([](const at::Tensor& part, const at::Tensor& x) { part.copy_(x); });
   Collective op = Collective::broadcast(message, root);
   op.label = tensors.front().first + " ...";
   perform(channel, std::move(op));

@@ -162,8 +162,11 @@ std::string RankPart::to_bytes() const {
   NamedTensors tensors{{kGenerator, generator}, {kLocal, to_tensor(local)}};
   if (reducer) tensors.emplace_back(kHasReducer, to_tensor("1"));
   for (const auto& [name, kinds] : reducer.value_or(State{})) {
-    for (const auto& [kind, tensor] : kinds)
-      tensors.emplace_back(std::string(kReducer) + name + "/" + kind, tensor);
+    for (const auto& [kind, tensor] : kinds) {
+      std::string key(kReducer);
+      key.append(name).append("/").append(kind);
+      tensors.emplace_back(std::move(key), tensor);
+    }
   }
   return pack(tensors);
 }

@@ -190,9 +190,10 @@ Work all_gather_work(const at::Tensor& x) {
     std::int64_t rows = 0;
     bool agreed = true;
     for (int r = 0; r < channel.size(); ++r) {
-      agreed = agreed && each[2 * r + 1] == each[1];
-      rows += each[2 * r];
-      counts.push_back(each[2 * r] * row_bytes);
+      const auto* const header = each + 2 * static_cast<std::ptrdiff_t>(r);
+      agreed = agreed && header[1] == each[1];
+      rows += header[0];
+      counts.push_back(header[0] * row_bytes);
     }
     if (!agreed) refuse_rows(channel, "all_gather", text);
     const at::Tensor all = at::empty(with_rows(mine, rows), mine.options());
@@ -290,10 +291,10 @@ at::Tensor all_reduce(const at::Tensor& x, ReduceOp op, Algorithm algorithm) {
 Handle all_reduce_async(const at::Tensor& x, ReduceOp op, Algorithm algorithm) {
   return start(all_reduce_work(x, op, algorithm, false));
 }
-at::Tensor all_reduce_(at::Tensor x, ReduceOp op, Algorithm algorithm) {
+at::Tensor all_reduce_(const at::Tensor& x, ReduceOp op, Algorithm algorithm) {
   return queue().run(all_reduce_work(x, op, algorithm, true));
 }
-Handle all_reduce_async_(at::Tensor x, ReduceOp op, Algorithm algorithm) {
+Handle all_reduce_async_(const at::Tensor& x, ReduceOp op, Algorithm algorithm) {
   return start(all_reduce_work(x, op, algorithm, true));
 }
 
@@ -324,10 +325,10 @@ at::Tensor broadcast(const at::Tensor& x, int root) {
 Handle broadcast_async(const at::Tensor& x, int root) {
   return start(broadcast_work(x, root, false));
 }
-at::Tensor broadcast_(at::Tensor x, int root) {
+at::Tensor broadcast_(const at::Tensor& x, int root) {
   return queue().run(broadcast_work(x, root, true));
 }
-Handle broadcast_async_(at::Tensor x, int root) {
+Handle broadcast_async_(const at::Tensor& x, int root) {
   return start(broadcast_work(x, root, true));
 }
 

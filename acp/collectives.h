@@ -47,9 +47,9 @@ at::Tensor all_reduce(const at::Tensor& x, ReduceOp op = ReduceOp::average,
 Handle all_reduce_async(const at::Tensor& x, ReduceOp op = ReduceOp::average,
                         Algorithm algorithm = Algorithm::automatic);
 // In place; returns x.
-at::Tensor all_reduce_(at::Tensor x, ReduceOp op = ReduceOp::average,
+at::Tensor all_reduce_(const at::Tensor& x, ReduceOp op = ReduceOp::average,
                        Algorithm algorithm = Algorithm::automatic);
-Handle all_reduce_async_(at::Tensor x, ReduceOp op = ReduceOp::average,
+Handle all_reduce_async_(const at::Tensor& x, ReduceOp op = ReduceOp::average,
                          Algorithm algorithm = Algorithm::automatic);
 
 // The ranks' tensors one after the other along dimension 0, in which they may differ in size. A 0-dimensional
@@ -71,8 +71,8 @@ Handle all_to_all_async(const at::Tensor& x, const std::vector<std::int64_t>& sp
 // `root`'s tensor; the others give one of the same shape and dtype.
 at::Tensor broadcast(const at::Tensor& x, int root = 0);
 Handle broadcast_async(const at::Tensor& x, int root = 0);
-at::Tensor broadcast_(at::Tensor x, int root = 0);  // in place; returns x
-Handle broadcast_async_(at::Tensor x, int root = 0);
+at::Tensor broadcast_(const at::Tensor& x, int root = 0);  // in place; returns x
+Handle broadcast_async_(const at::Tensor& x, int root = 0);
 
 // Returns when every rank has called it.
 void barrier();

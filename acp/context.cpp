@@ -132,6 +132,10 @@ void warn_of_launcher(const Variables& environment) {
                 ": the backend \"local\" joins no processes");
     return;
   }
+  if (environment("RANK") && !environment("WORLD_SIZE")) {
+    log_warning("this process is alone, although RANK=" + *environment("RANK") +
+                ": WORLD_SIZE is not set, so the backend is \"local\"; set both for tcp");
+  }
 }
 
 std::unique_ptr<Communicator> connect(const std::string& backend, const Variables& environment) {
@@ -327,6 +331,7 @@ void run_local(int n, const std::function<void(Context&)>& body) {
   Failures failures;
   {
     std::vector<std::jthread> ranks;  // joined at the end of this block
+    ranks.reserve(static_cast<std::size_t>(n));
     for (int r = 0; r < n; ++r) {
       ranks.emplace_back([&, r, transport = std::move(transports[static_cast<std::size_t>(r)])]() mutable {
         try {

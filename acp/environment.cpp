@@ -74,7 +74,7 @@ std::optional<int> integer_variable(const Variables& environment, const std::str
 
 std::string choose_backend(const std::string& asked, const Variables& environment) {
   const bool by_variable = asked.empty() || asked == "auto";
-  const std::string name = by_variable ? environment("ACP_BACKEND").value_or("auto") : asked;
+  std::string name = by_variable ? environment("ACP_BACKEND").value_or("auto") : asked;
   if (name == "auto") {
     const bool rank = environment("RANK").has_value(), size = environment("WORLD_SIZE").has_value();
     if (rank && size) return "tcp";

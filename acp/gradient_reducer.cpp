@@ -303,9 +303,9 @@ GradientReducer::GradientReducer(Options options)
   }
 }
 
-GradientReducer::GradientReducer(NamedTensors parameters, Options options)
+GradientReducer::GradientReducer(const NamedTensors& parameters, Options options)
     : GradientReducer(std::move(options)) {
-  attach(std::move(parameters));
+  attach(parameters);
 }
 
 GradientReducer::~GradientReducer() {
@@ -314,8 +314,8 @@ GradientReducer::~GradientReducer() {
   impl_->engine.reset();  // now, not when the last hook goes: its thread must not outlive the reducer
 }
 
-void GradientReducer::attach(NamedTensors parameters) {
-  impl_->attach(std::move(parameters));
+void GradientReducer::attach(const NamedTensors& parameters) {
+  impl_->attach(parameters);
   if (impl_->options.hooks()) impl_->install_hooks();
   impl_->attached = true;
 }

@@ -49,7 +49,7 @@ struct ReducerStatistics {
 class GradientReducer {
  public:
   explicit GradientReducer(Options options = {});
-  GradientReducer(NamedTensors parameters, Options options = {});
+  GradientReducer(const NamedTensors& parameters, Options options = {});
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
@@ -57,7 +57,7 @@ class GradientReducer {
   // Takes over these parameters; once, before the first backward pass. `requires_grad == false` is skipped.
   // Checks that all ranks have the same names, shapes and dtypes and names the first difference. ConfigError
   // also for two tensors of one name, and for a tensor that another reducer (or foreign hook) holds.
-  void attach(NamedTensors parameters);
+  void attach(const NamedTensors& parameters);
 
   // Waits until every gradient is the average over the ranks. Completes missing gradients with zeros; a
   // parameter that no rank used keeps what it had. Rethrows the first error of this step on any rank.

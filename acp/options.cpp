@@ -65,7 +65,7 @@ Options& Options::algorithm(const std::string& name) {
 }
 
 void Options::check() const {
-  CompressorFactory(compressor_, CompressorOptions{memory_, seed_, granularity_});
+  const CompressorFactory checked(compressor_, CompressorOptions{memory_, seed_, granularity_});
   check_policy(policy_);
   const std::array<std::string, 3> policies{"auto", "error", "skip"};
   if (std::ranges::find(policies, nonfinite_) == policies.end()) {

@@ -39,7 +39,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   Impl(Options options, std::unique_ptr<Communicator> channel, Communicator& control);
 
   // Start-up.
-  void attach(NamedTensors named);
+  void attach(const NamedTensors& named);
   void install_hooks();
   void remove_hooks();
 

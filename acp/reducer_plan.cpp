@@ -46,12 +46,12 @@ GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_c
       channel(std::move(engine_channel)),
       control(control_channel) {}
 
-void GradientReducer::Impl::attach(NamedTensors named) {
+void GradientReducer::Impl::attach(const NamedTensors& named) {
   if (attached || !parameters.empty())
     throw Error("attach() may be called once; make another reducer for other parameters");
   std::unordered_set<const void*> tensors;
   std::unordered_set<std::string> names;
-  for (auto& [name, tensor] : named) {
+  for (const auto& [name, tensor] : named) {
     if (!tensor.defined() || !tensor.requires_grad()) continue;
     if (!tensors.insert(tensor.unsafeGetTensorImpl()).second) continue;  // tied: known by its first name
     if (!names.insert(name).second)

@@ -144,8 +144,8 @@ std::vector<std::string> summary(const json& report) {
 }
 
 std::string describe_stop(const TrainOptions& options, const TrainResult& result) {
-  const auto text = fmt::format("stopped by {} after step {}",
-                                result.stopped_by == SIGINT ? "SIGINT" : "SIGTERM", result.end.step);
+  auto text = fmt::format("stopped by {} after step {}", result.stopped_by == SIGINT ? "SIGINT" : "SIGTERM",
+                          result.end.step);
   if (options.checkpoint.empty()) return text;
   return fmt::format("{}; --resume goes on from {}", text, options.checkpoint);
 }
