@@ -76,16 +76,9 @@ std::string choose_backend(const std::string& asked, const Variables& environmen
   const bool by_variable = asked.empty() || asked == "auto";
   std::string name = by_variable ? environment("ACP_BACKEND").value_or("auto") : asked;
   if (name == "auto") {
-    const bool rank = environment("RANK").has_value(), size = environment("WORLD_SIZE").has_value();
-    if (rank && size) return "tcp";
+    if (environment("RANK") && environment("WORLD_SIZE")) return "tcp";
     for (const char* variable : {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"}) {
       if (environment(variable)) return "mpi";
-    }
-    if (rank || size) {
-      // Every process would train alone, and nobody would notice.
-      throw ConfigError(std::string("environment: ") +
-                        (rank ? "RANK is set and WORLD_SIZE is not" : "WORLD_SIZE is set and RANK is not") +
-                        "; set both for the tcp backend, or choose a backend (ACP_BACKEND)");
     }
     return "local";
   }
