@@ -110,6 +110,7 @@ double sparse_estimate(const SparsifierInfo& info, const Values& values,
   if (exchange == "tree") return 4 + 8 * k;
   const auto form = shared ? IndexForm::shared : index_form(values);
   const double value_bytes = sparsifier->powers_of_two() ? 1 + std::ceil(k / 2) : width * k;
+  if (sparsifier->powers_of_two() && form == IndexForm::plain) return 8 + 4 * k;
   return sparse_bytes(k, static_cast<double>(n), form, value_bytes);
 }
 

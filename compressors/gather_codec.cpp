@@ -20,6 +20,12 @@ class GatherCodec final : public CodecCompressor {
       : CodecCompressor(bucket, std::move(settings)), sparse_(static_cast<bool>(settings_.sparsifier)) {
     shared_ = sparse_ && settings_.sparsifier()->shared_choice();
     if (shared_) settings_.indices = IndexForm::shared;
+    for (const auto& part : parts_) {
+      if (words() && part.count > most_words) {
+        throw ConfigError(settings_.method + ": indices=plain has 28 bits for an index, and " + part.name +
+                          " has " + std::to_string(part.count) + " elements; take indices=auto");
+      }
+    }
   }
 
   bool sends_missing_count() const override { return false; }
@@ -52,6 +58,12 @@ class GatherCodec final : public CodecCompressor {
   }
 
  private:
+  // The published layout of powers of two.
+  bool words() const {
+    return settings_.values == ValueForm::power && settings_.indices == IndexForm::plain &&
+           !settings_.quantiser;
+  }
+
   // No payload is longer than one with every index and value in full.
   std::int64_t longest() const {
     auto bytes = static_cast<std::int64_t>(1 + flag_bytes());
@@ -90,6 +102,10 @@ class GatherCodec final : public CodecCompressor {
 
   void encode_sparse(Part& part, const StepContext& step) {
     auto& chosen = part.chosen;
+    if (words()) {
+      write_words(chosen.indices, chosen.values, *payload_);
+      return sent(part, chosen.values);
+    }
     write_indices(chosen.indices, part.count, settings_.indices, *payload_);
     if (part.quantiser) {
       const auto code = room(part.quantiser->bytes(static_cast<std::int64_t>(chosen.values.size())));
@@ -167,6 +183,10 @@ class GatherCodec final : public CodecCompressor {
   }
 
   void decode_sparse(Part& part, Reader& in, const Flags& used) {
+    if (words()) {
+      read_words(in, part.count, indices_, decoded_);
+      return add(part, indices_, decoded_, used);
+    }
     read_indices(in, part.count, settings_.indices, part.chosen.indices, indices_);
     if (part.quantiser) {
       decoded_.resize(indices_.size());

@@ -330,6 +330,43 @@ void read_values(Reader& in, std::size_t k, ValueForm form, std::vector<float>& 
   }
 }
 
+void write_words(std::span<const std::uint32_t> indices, std::span<const float> values, Bytes& out) {
+  int top = -127;
+  for (const float value : values) {
+    top = std::max(top, static_cast<int>((std::bit_cast<std::uint32_t>(value) >> 23U) & 255U) - 127);
+  }
+  const auto count = static_cast<std::uint32_t>(values.size());
+  const std::int32_t exponent = values.empty() ? 0 : top;
+  append(std::span(&count, 1), out);
+  append(std::span(&exponent, 1), out);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
+    const auto down = static_cast<unsigned>(top + 127) - ((bits >> 23U) & 255U);
+    if (down > 7 || (bits & 0x7fffffU) != 0) throw Error("a value for the wire is no power of two in range");
+    const std::uint32_t word = (bits & 0x80000000U) | down << 28U | indices[i];
+    append(std::span(&word, 1), out);
+  }
+}
+
+void read_words(Reader& in, std::int64_t n, std::vector<std::uint32_t>& indices, std::vector<float>& values) {
+  const std::uint64_t k = in.word();
+  const auto top = static_cast<std::int32_t>(in.word());
+  if (k > static_cast<std::uint64_t>(n))
+    refuse(std::to_string(k) + " words for a block of " + std::to_string(n));
+  if (top < -126 || top > 127) refuse("an exponent out of range");
+  indices.clear();
+  values.clear();
+  for (std::uint64_t i = 0; i < k; ++i) {
+    const auto word = in.word();
+    indices.push_back(word & (most_words - 1));
+    const auto exponent = top + 127 - static_cast<std::int32_t>(word >> 28U & 7U);
+    if (exponent < 1) refuse("an exponent out of range");
+    values.push_back(
+        std::bit_cast<float>((word & 0x80000000U) | static_cast<std::uint32_t>(exponent) << 23U));
+  }
+  check_order(indices, n);
+}
+
 double sparse_bytes(double k, double n, IndexForm form, double value_bytes) {
   if (form == IndexForm::plain) return 4 + 4 * k + value_bytes;
   const double head = k < 128 ? 2 : k < 16384 ? 3 : 4;

@@ -51,6 +51,12 @@ void round_values(std::span<float> values, ValueForm form);
 void write_values(std::span<const float> values, ValueForm form, Bytes& out);
 void read_values(Reader& in, std::size_t k, ValueForm form, std::vector<float>& values);
 
+// Powers of two with plain indices, the published layout: u32 k, i32 largest exponent, k words of sign, 3
+// bits of distance from it, 28 bits of index; the indices of a block are below 2^28.
+constexpr std::int64_t most_words = std::int64_t{1} << 28U;
+void write_words(std::span<const std::uint32_t> indices, std::span<const float> values, Bytes& out);
+void read_words(Reader& in, std::int64_t n, std::vector<std::uint32_t>& indices, std::vector<float>& values);
+
 // Expected length of such a message, for the planner.
 double sparse_bytes(double k, double n, IndexForm form, double value_bytes);
 

@@ -272,6 +272,25 @@ TEST_CASE("values become the recorded powers of two", "[ranks][golden]") {
   CHECK(kept == integers(record.at("outputs").at("kept_indices")));
   CHECK(words == record.at("outputs").at("words").get<std::vector<std::uint32_t>>());
   CHECK(decoded == floats(record.at("outputs").at("decoded")));
+  const std::vector<std::uint32_t> places(kept.begin(), kept.end());
+  Bytes message, expected;
+  write_words(places, decoded, message);
+  const auto word = [&](std::uint32_t value) {
+    const auto raw = std::as_bytes(std::span(&value, 1));
+    expected.insert(expected.end(), raw.begin(), raw.end());
+  };
+  word(static_cast<std::uint32_t>(words.size()));
+  word(static_cast<std::uint32_t>(top));
+  for (const auto value : record.at("outputs").at("words").get<std::vector<std::uint32_t>>()) word(value);
+  CHECK(message == expected);
+  std::vector<std::uint32_t> read_places;
+  std::vector<float> read_powers;
+  Reader whole(message);
+  read_words(whole, most_words, read_places, read_powers);
+  whole.end();
+  CHECK(read_places == places);
+  CHECK(read_powers == decoded);
+
   Bytes bytes;
   write_values(decoded, ValueForm::power, bytes);
   CHECK(bytes.size() == 1 + (decoded.size() + 1) / 2);
