@@ -66,20 +66,21 @@ class Cgx final : public BucketedQuantiser {
 bool whole(std::span<const std::int64_t> shape, const Values& values) {
   constexpr std::int64_t any = std::int64_t{1} << 40;
   const auto n = numel(shape);
-  return n < values.integer("min_size", 0, any) ||
-         (shape.size() <= 1 && n <= values.integer("vectors", 0, any));
+  const bool vectors = values.choice("vectors", std::vector<std::string>{"whole", "coded"}) == "whole";
+  return n < values.integer("min_size", 0, any) || (shape.size() <= 1 && vectors);
 }
 
 const bool registered = register_quantiser({
     .name = "cgx",
     .summary = "levels between smallest and largest value of each bucket, by compressed reduce-scatter",
     .source = "Markov et al., CGX, Middleware 2022, section 3",
-    .keys = {{"bits", "4", "bits a value, 1 to 8"},
+    .keys = {{"bits", "4",
+              "bits a value, 1 to 8 (the published library's default, 32, sends everything whole)"},
              {"bucket", "512", "values with a minimum and a unit of their own, 1 or more"},
              {"rounding", "nearest", "nearest, or stochastic (unbiased)"},
              {"min_size", "1024", "tensors of fewer elements are averaged whole"},
-             {"vectors", "65536",
-              "one-dimensional tensors of at most so many elements (biases, norms) are averaged whole"},
+             {"vectors", "whole",
+              "whole: one-dimensional tensors (biases, norms) are averaged as they are; or coded"},
              {"least_unit", "1e-10", "buckets with a smaller step become their minimum, 0 to 1"}},
     .knob = Knob::bits,
     .exchanges = {"scatter", "gather"},

@@ -69,7 +69,9 @@ CodecCompressor::CodecCompressor(const Bucket& bucket, CodecSettings settings)
       part.name += " and " + std::to_string(count - 1) + " more";
       part.shape = {part.count};
     }
-    part.plain = settings_.plain && settings_.plain(part.shape);
+    // Several parameters coded together are no vector.
+    part.plain =
+        settings_.plain && settings_.plain(count > 1 ? std::vector<std::int64_t>{1, part.count} : part.shape);
     if (settings_.sparsifier) part.sparsifier = settings_.sparsifier();
     if (settings_.quantiser) {
       part.quantiser = settings_.quantiser(settings_.sparsifier ? std::span<const std::int64_t>()

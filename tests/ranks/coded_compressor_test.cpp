@@ -239,7 +239,7 @@ TEST_CASE("NaN and infinity are named, and never reach the error memory", "[rank
                                  "signum",
                                  "terngrad",
                                  "natural",
-                                 "cgx:min_size=0,vectors=0",
+                                 "cgx:min_size=0,vectors=coded",
                                  "atomo",
                                  "acpsgd",
                                  "powersgd"}) {

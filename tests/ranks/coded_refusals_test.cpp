@@ -88,7 +88,7 @@ TEST_CASE("half-precision values whose sum would overflow", "[ranks]") {
 
 TEST_CASE("sums that overflow are refused by name", "[ranks]") {
   for (const std::string spec :
-       {"cgx:min_size=0,vectors=0", "efsignsgd:exchange=scatter", "topk:exchange=tree"}) {
+       {"cgx:min_size=0,vectors=coded", "efsignsgd:exchange=scatter", "topk:exchange=tree"}) {
     std::string message;
     try {
       on_ranks(2, [&](Communicator& communicator) {

@@ -62,7 +62,7 @@ TEST_CASE("golden: max-min levels by compressed reduce-scatter and all-gather", 
   const auto golden = golden::json_file(*folder / "cgx" / "sra_w3.json");
   const int workers = golden.at("workers").get<int>();
   const auto found = each_rank(workers, [&](Communicator& communicator) {
-    RankDriver driver("cgx:bits=4,bucket=64,min_size=0,vectors=0",
+    RankDriver driver("cgx:bits=4,bucket=64,min_size=0,vectors=coded",
                       {{"w", {golden.at("elements").get<std::int64_t>()}}}, communicator);
     const auto& input = golden.at("inputs")[static_cast<std::size_t>(communicator.rank())];
     return difference(driver.step({{"w", tensor(input)}}).at("w") * workers, tensor(golden.at("result_sum")));

@@ -91,6 +91,22 @@ TEST_CASE("product sets, adds or subtracts P Q^T", "[unit]") {
   }
 }
 
+TEST_CASE("many vectors are added eight at a time, in order", "[unit]") {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    const auto p = random(20, 70, type, 1), q = random(20, 90, type, 2), before = random(70, 90, type, 3);
+    for (const auto write : {Write::set, Write::add, Write::subtract}) {
+      auto out = before.clone(), expected = before.clone();
+      acp::product(p, q, out, write);
+      for (std::int64_t k = 0; k < 20; k += 8) {
+        const auto count = std::min<std::int64_t>(8, 20 - k);
+        acp::product(p.narrow(0, k, count), q.narrow(0, k, count), expected,
+                     k == 0 || write == Write::subtract ? write : Write::add);
+      }
+      CHECK(at::equal(out, expected));
+    }
+  }
+}
+
 TEST_CASE("the shared result does not depend on the number of threads", "[unit]") {
   const int threads = at::get_num_threads();
   for (const std::int64_t r : {1, 4, 8, 32}) {
