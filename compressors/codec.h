@@ -90,6 +90,9 @@ class Quantiser {
   // Length of the code of n values: a function of n and the settings alone; 0 for n = 0.
   virtual std::size_t bytes(std::int64_t n) const = 0;
 
+  // Before a step's coding, of a whole block: what is to be coded in place of y (signum's momentum).
+  virtual void prepare(std::span<float>) {}
+
   // Writes code.size() == bytes(x.size()) bytes. All values are finite. Padding bits are 0. Repeatable: the
   // same block, step, rank and values give the same bytes.
   virtual void encode(std::span<const float> x, const Block& block, std::span<std::byte> code) = 0;

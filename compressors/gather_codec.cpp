@@ -125,6 +125,7 @@ class GatherCodec final : public CodecCompressor {
   void encode_dense(Part& part, const StepContext& step, bool present) {
     const auto code = room(part.quantiser->bytes(part.count));
     if (!present) return;
+    part.quantiser->prepare(values(part));
     if (settings_.memory == MemoryKind::residual) {
       return part.quantiser->encode_and_keep(values(part), part.block(step), code);
     }

@@ -115,6 +115,9 @@ class ScatterCodec final : public CodecCompressor {
   // For every other rank: flags, and the codes of its pieces.
   void encode(const Bucket& bucket, const StepContext& step, Bytes& out, std::vector<std::int64_t>& my_counts,
               std::vector<std::int64_t>& their_counts) {
+    for (const auto& part : parts_) {
+      if (!part.plain && any(part, bucket.used)) part.quantiser->prepare(values(part));
+    }
     for (int rank = 0; rank < step.size; ++rank) {
       const auto before = out.size();
       const bool own = rank == step.rank;

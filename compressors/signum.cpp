@@ -19,7 +19,7 @@ class Signum final : public Quantiser {
   }
 
   // m = x at first, then m = (1 - momentum) x + momentum m.
-  void encode(std::span<const float> x, const Block&, std::span<std::byte> code) override {
+  void prepare(std::span<float> x) override {
     if (!momentum_.defined()) {
       momentum_ = at::empty(shape_, at::kFloat);
       std::ranges::copy(x, momentum_.data_ptr<float>());
@@ -28,7 +28,11 @@ class Signum final : public Quantiser {
       float* const m = momentum_.data_ptr<float>();
       for (std::size_t i = 0; i < x.size(); ++i) m[i] = take * x[i] + keep * m[i];
     }
-    kernels::pack_signs({momentum_.data_ptr<float>(), x.size()}, code.data());
+    std::copy_n(momentum_.data_ptr<float>(), x.size(), x.begin());
+  }
+
+  void encode(std::span<const float> x, const Block&, std::span<std::byte> code) override {
+    kernels::pack_signs(x, code.data());
   }
 
   void decode(std::span<const std::byte> code, std::span<float> out) const override {
@@ -66,7 +70,6 @@ const bool registered = register_quantiser({
     .source = "Bernstein et al., signSGD, ICML 2018, algorithm 2, with the majority vote of ICLR 2019",
     .keys = {{"momentum", "0.9", "share of the old momentum, 0 to below 1"}},
     .memories = {"none"},
-    .exchanges = {"gather"},
     .recipe = {.lr = 0.0005, .momentum = 0},
     .hybrid = false,
     .make = [](const Values& values,

@@ -154,6 +154,7 @@ std::optional<Measured> measure_quantiser(const std::string& spec, bool keep, st
   StepContext context{0, 1, 0, seed};
   const Block block{"matrix", shape, &context};
   const auto encode = [&] {
+    quantiser->prepare(floats(input));
     keep ? quantiser->encode_and_keep(floats(input), block, code)
          : quantiser->encode(floats(input), block, code);
     ++context.step;

@@ -20,7 +20,9 @@ class Coder {
   std::vector<std::byte> encode(std::span<const float> x) {
     // What was in the code before must not matter.
     std::vector<std::byte> code(quantiser_->bytes(static_cast<std::int64_t>(x.size())), std::byte{0x5a});
-    quantiser_->encode(x, block(x.size()), code);
+    std::vector<float> y(x.begin(), x.end());
+    quantiser_->prepare(y);
+    quantiser_->encode(y, block(x.size()), code);
     return code;
   }
   std::vector<std::byte> encode_and_keep(std::span<float> y) {
