@@ -52,6 +52,7 @@ const std::vector<std::string> sparse{"topk:exchange=tree,ratio=0.2",
                                       "adacomp:bin_size=20+terngrad"};
 
 const std::vector<std::string> quantised{"signsgd:exchange=scatter",
+                                         "signum:exchange=scatter",
                                          "efsignsgd:exchange=scatter",
                                          "efsignsgd:form=grace",
                                          "onebit:exchange=scatter",

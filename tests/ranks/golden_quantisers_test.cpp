@@ -50,6 +50,7 @@ TEST_CASE("golden: majority votes of signs and of momenta", "[ranks]") {
   check_steps("signsgd_majority_w4", "signsgd", 0);
   check_steps("signsgd_majority_w4", "signsgd:exchange=scatter", 0);
   check_steps("signum_w2", "signum", 0);
+  check_steps("signum_w2", "signum:exchange=scatter", 0);
 }
 
 TEST_CASE("golden: signs with error feedback as GRACE has it", "[ranks]") {
