@@ -103,7 +103,7 @@ Fd Group::dial(int peer, std::uint32_t channel, std::uint32_t stream) {
   }
 }
 
-void Group::fail(Failure reason) noexcept {
+void Group::fail(const Failure& reason) noexcept {
   if (!fail_quietly(reason)) return;
   const int blamed = reason.kind == Failure::Kind::peer ? reason.peer : rank_;
   for (int r = 0; r < size_; ++r) tell(r, Control::abort, blamed, 0, reason.text);
