@@ -103,7 +103,7 @@ Fd Group::dial(int peer, std::uint32_t channel, std::uint32_t stream) {
   }
 }
 
-void Group::fail(Failure reason) noexcept {
+void Group::fail(const Failure& reason) noexcept {
   if (!fail_quietly(reason)) return;
   const int blamed = reason.kind == Failure::Kind::peer ? reason.peer : rank_;
   for (int r = 0; r < size_; ++r) tell(r, Control::abort, blamed, 0, reason.text);
@@ -134,8 +134,8 @@ bool Group::has_left(int peer) const {
 void Group::explain(int peer, const std::string& what) {
   std::unique_lock lock(mutex_);
   const auto& control = *controls_[static_cast<std::size_t>(peer)];
-  changed_.wait_for(lock, std::chrono::seconds(2),
-                    [&] { return reason_ || control.state == State::left || control.state == State::gone; });
+  // Not for `gone` alone: the thread that found it out is about to say why.
+  changed_.wait_for(lock, std::chrono::seconds(2), [&] { return reason_ || control.state == State::left; });
   if (reason_) {
     const Failure reason = *reason_;
     lock.unlock();

@@ -66,7 +66,7 @@ class Group {
 
   // The first reason stands, is told to all peers, and ends every wait of every channel.
   void fail(const std::exception_ptr& reason) noexcept { fail(Failure::of(reason)); }
-  void fail(Failure reason) noexcept;
+  void fail(const Failure& reason) noexcept;
   bool failed() const noexcept { return failed_.load(std::memory_order_acquire); }
   [[noreturn]] void rethrow() const;
   // Readable from fail() on, for ever.
