@@ -29,7 +29,8 @@ void GradientReducer::Impl::clip_local() {
 
 void GradientReducer::Impl::refuse_bad() {
   if (!bad) return;
-  const auto error = std::make_exception_ptr(DataError(not_finite(channel->rank(), parameters[*bad].name)));
+  const auto error = std::make_exception_ptr(
+      DataError(not_finite(channel->rank(), parameters[*bad].name) + advice_not_finite));
   channel->abort(error);
   std::rethrow_exception(error);
 }

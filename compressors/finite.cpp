@@ -23,8 +23,7 @@ bool all_finite(const at::Tensor& x) {
 
 std::string not_finite(int rank, const std::string& parameter) {
   return "rank " + std::to_string(rank) + ": the gradient of parameter " + in_quotes(parameter) +
-         " has NaN or infinite values; lower the learning rate, clip, or leave such steps out with nonfinite "
-         "\"skip\"";
+         " has NaN or infinite values";
 }
 
 std::string overflows(int rank, const std::string& parameter) {
@@ -35,7 +34,8 @@ std::string overflows(int rank, const std::string& parameter) {
 void check_finite(const Bucket& bucket, int rank) {
   for (std::size_t k = 0; k < bucket.slices.size(); ++k) {
     const auto& slice = bucket.slices[k];
-    if (bucket.used[k] != 0 && !all_finite(bucket.view(slice))) throw DataError(not_finite(rank, slice.name));
+    if (bucket.used[k] != 0 && !all_finite(bucket.view(slice)))
+      throw DataError(not_finite(rank, slice.name) + advice_not_finite);
   }
 }
 

@@ -12,8 +12,12 @@ namespace acp {
 // Of a contiguous tensor of any floating dtype.
 bool all_finite(const at::Tensor& x);
 
-// "rank 1: the gradient of parameter "fc.weight" has NaN or infinite values", and what to do.
+// "rank 1: the gradient of parameter "fc.weight" has NaN or infinite values".
 std::string not_finite(int rank, const std::string& parameter);
+
+// What an error says behind that.
+inline constexpr auto advice_not_finite =
+    "; lower the learning rate, clip, or leave such steps out with nonfinite \"skip\"";
 
 // The same of a sum of gradient and error memory.
 std::string overflows(int rank, const std::string& parameter);

@@ -51,7 +51,8 @@ std::string ErrorMemory::complaint(const Bucket& bucket, int rank) const {
   for (std::size_t k = 0; k < slices_.size(); ++k) {
     if (bucket.used[k] == 0) continue;
     const auto g = part(given, slices_[k]);
-    if (kernels::largest(g) >= kernels::infinite) return not_finite(rank, slices_[k].name);
+    if (kernels::largest(g) >= kernels::infinite)
+      return not_finite(rank, slices_[k].name) + advice_not_finite;
     if (!keeps()) continue;
     // Sums of finite numbers overflow, too; what is checked here is an upper bound of all that take() forms.
     const auto e = part(main_, slices_[k]);

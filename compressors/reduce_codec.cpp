@@ -20,7 +20,8 @@ class ReduceCodec final : public CodecCompressor {
     const auto message = pack(bucket, context);
     // A sum of numbers that fit may not fit in half precision; their average does.
     const bool half = settings_.values == ValueForm::fp16;
-    co_await all_reduce(message, half ? ReduceOp::average : ReduceOp::sum);
+    const auto op = half ? ReduceOp::average : ReduceOp::sum;
+    co_await all_reduce(message, op);
     const auto count = message.narrow(0, message.numel() - 1, 1);
     if (some_missing(count)) {
       const auto bitmap = used_bitmap(bucket);

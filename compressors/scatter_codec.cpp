@@ -173,8 +173,8 @@ class ScatterCodec final : public CodecCompressor {
     bucket.used = merge(used);
 
     Bytes code;
-    memory_
-        .done();  // what coding the sum loses stays here, also for parameters without a gradient of this rank
+    // What coding the sum loses stays here, also for parameters without a gradient of this rank.
+    memory_.done();
     for (const auto& piece : chunk(step.rank)) {
       const auto& part = parts_[piece.part];
       const auto sums = result_.subspan(static_cast<std::size_t>(part.offset + piece.from),

@@ -57,6 +57,20 @@ TEST_CASE("golden: signs with error feedback as GRACE has it", "[ranks]") {
   check_steps("efsignsgd_w2", "efsignsgd:form=grace,lr=0.1", 1e-5);
 }
 
+TEST_CASE("golden: half precision", "[ranks]") {
+  const auto folder = golden::folder();
+  if (!folder) return;
+  const auto golden = golden::json_file(*folder / "compressors" / "fp16.json");
+  const auto input = tensor(golden.at("input"));
+  const auto found = each_rank(1, [&](Communicator& communicator) {
+    return RankDriver("fp16", {{"w", {input.numel()}}}, communicator).step({{"w", input}}).at("w");
+  });
+  const auto bits = golden.at("half_bits").get<std::vector<std::int32_t>>();
+  const auto got = found[0].to(at::kHalf).view(at::kShort).to(at::kInt).bitwise_and(0xffff);
+  CHECK(at::equal(got, at::tensor(bits)));
+  CHECK(at::equal(found[0], found[0].to(at::kHalf).to(at::kFloat)));
+}
+
 TEST_CASE("golden: max-min levels by compressed reduce-scatter and all-gather", "[ranks]") {
   const auto folder = golden::folder();
   if (!folder) return;

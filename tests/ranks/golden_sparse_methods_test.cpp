@@ -14,6 +14,7 @@
 #include "compressors/variance.h"
 #include "tests/catch.h"
 #include "tests/support/golden_sparse.h"
+#include "tests/support/print_bytes.h"
 #include "tests/support/rank_driver.h"
 
 using namespace acp;
