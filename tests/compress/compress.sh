@@ -33,7 +33,7 @@ holds() { # NAME EXPRESSION over `rows`, the objects of $work/rows
   if python3 - "$work/rows" "$2" <<'PY' >"$work/out" 2>"$work/err"; then ok; else no "$1" "does not hold: $2"; fi
 import json, math, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
-sys.exit(not eval(sys.argv[2]))
+sys.exit(not eval("(" + sys.argv[2] + ")"))
 PY
 }
 
