@@ -122,7 +122,7 @@ const bool registered =
         .summary = "k random elements, the same ones on all ranks",
         .source = "Stich et al., Sparsified SGD with memory, NeurIPS 2018; Wangni et al., NeurIPS 2018",
         .keys =
-            with(ratio_keys("0.01"),
+            with(ratio_keys("0.3"),
                  {{"unbiased", "off", "divide by the probability of being chosen; needs memory none"},
                   {"draw", "distinct", "distinct, or replace: k draws of which repeated ones count once"}}),
         .knob = Knob::ratio,
@@ -140,12 +140,14 @@ const bool registered =
         .name = "randomblock",
         .summary = "k consecutive elements from a random place, the same ones on all ranks",
         .source = "Vogels et al., PowerSGD, NeurIPS 2019, appendix G: random block",
-        .keys = with(ratio_keys("0.01"),
+        .keys = with(ratio_keys("0.3"),
                      {{"rank", "0",
                        "not 0: as many elements of a matrix as Power-SGD of this rank sends, instead of "
                        "ratio; all of a vector, and of parameters coded together"}}),
         .knob = Knob::ratio,
         .exchanges = {"reduce", "gather"},
+        // Whole stretches of a tensor take the sum of many steps at once; momentum on top overshoots.
+        .recipe = {.lr = 0.25, .momentum = 0},
         .make = [](const Values& values) { return std::make_unique<RandomBlock>(values); },
         .kept =
             [](std::span<const std::int64_t> shape, const Values& values) {

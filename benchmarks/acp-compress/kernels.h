@@ -1,6 +1,6 @@
 // Parts of methods against libtorch's own operations: exact selection, skinny products, and bases of all
-// factors of two networks. Where libtorch is faster with one layout of its operands than with the other, the
-// faster counts.
+// factors of two networks. libtorch is measured with factors as its programs hold them, n x r and
+// contiguous, and with whichever layout of its operands is fastest.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace acp::programs {
 struct KernelRow {
   std::string name;
   double bytes = 0;             // read and written at least; 0 where the count says nothing
-  double ours = 0, torchs = 0;  // seconds
+  double ours = 0, torchs = 0, torchs_best = 0;  // seconds
   double error = 0;  // products: of the largest number; bases: largest distance of A A^T from the identity
 };
 

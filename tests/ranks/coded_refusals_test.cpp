@@ -1,6 +1,7 @@
 // What coded compressors refuse: settings that would be ignored or diverge, steps that cannot go on.
 #include <ATen/ATen.h>
 
+#include <atomic>
 #include <limits>
 
 #include "comm/error.h"
@@ -53,6 +54,41 @@ TEST_CASE("a step is refused while another bucket is on its way", "[ranks]") {
       CAPTURE(spec, message);
       CHECK(message.find("rank 1: the gradient of parameter \"second\"") != std::string::npos);
     }
+  }
+}
+
+TEST_CASE("damaged messages are refused and name a rank, whatever the exchange", "[ranks]") {
+  const Shapes shapes{{"x", {40, 40}}, {"y", {300}}};
+  for (const std::string spec :
+       {"topk:ratio=0.1", "topk:ratio=0.1,exchange=tree", "topk:ratio=0.1+qsgd", "qsgd:exchange=scatter",
+        "qsgd", "efsignsgd:exchange=scatter", "cgx:min_size=0,vectors=coded", "terngrad:exchange=scatter",
+        "atomo", "variance"}) {
+    std::size_t messages = 1;
+    for (std::size_t damaged = 0; damaged < messages; ++damaged) {
+      std::string message;
+      std::atomic<bool> hit{false};
+      std::atomic<std::size_t> seen{0};
+      try {
+        on_ranks(2, [&](Communicator& communicator) {
+          RankDriver driver(spec, shapes, communicator, "none");
+          driver.received = [&](std::size_t number, const at::Tensor& out) {
+            seen = std::max(seen.load(), number + 1);
+            const bool bytes =
+                out.defined() && (out.scalar_type() == at::kByte || out.scalar_type() == at::kLong);
+            if (communicator.rank() != 0 || number != damaged || !bytes || out.numel() == 0) return;
+            hit = true;
+            out.fill_(out.scalar_type() == at::kByte ? 0xff : -1);
+          };
+          driver.step(random_gradients(shapes, communicator.rank(), 0));
+        });
+      } catch (const DataError& error) {
+        message = error.what();
+      }
+      messages = std::max(messages, seen.load());
+      CAPTURE(spec, damaged, message);
+      CHECK((message.find("rank ") != std::string::npos) == hit);
+    }
+    CHECK(messages >= 2);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -86,7 +87,9 @@ class RankDriver {
     message_bytes.clear();
     while (auto op = exchange.advance()) {
       message_bytes.push_back(op->in.defined() ? static_cast<std::int64_t>(op->in.nbytes()) : 0);
+      const auto out = op->out;
       perform(communicator_, *std::move(op));
+      if (received) received(message_bytes.size() - 1, out);
     }
     Gradients averages;
     for (const auto& slice : bucket_.slices)
@@ -114,6 +117,8 @@ class RankDriver {
   static constexpr std::uint64_t seed = 17;
   std::uint64_t next_step = 0;
   std::vector<std::int64_t> message_bytes;
+  // Called with each collective's number in the step and what it brought: tests damage it here.
+  std::function<void(std::size_t, const at::Tensor&)> received;
 
  private:
   Communicator& communicator_;
