@@ -1,8 +1,9 @@
 // Two methods, in loops of our own: the result must not depend on a library's choice for this processor.
 //
 // Cholesky's: with A the rows and G = A A^T = L L^T, the rows of L^-1 A are orthonormal: two passes over A.
-// In double that is exact to float32's precision unless rows are nearly dependent; then, and for float64,
-// Gram-Schmidt with every projection done twice.
+// Rounding is multiplied by the square of A's condition. In float32 that is harmless if the rows are nearly
+// orthogonal already, as those of a random matrix; in double, unless they are nearly dependent. Then, and for
+// float64, Gram-Schmidt with every projection done twice.
 #include "compressors/orthogonalize.h"
 
 #include <ATen/Dispatch.h>
@@ -11,16 +12,17 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "comm/error.h"
-#include "compressors/kernels/gram.h"
+#include "compressors/kernels/gram_single.h"
 
 namespace acp {
 namespace {
 
-constexpr int lanes =
-    16;  // partial sums of a dot product, so that it can be vectorised and is always added alike
+// Partial sums of a dot product, so that it can be vectorised and is always added alike.
+constexpr int lanes = 16;
 
 // In double: the rounding of a long sum in float32 is more than an orthonormal row may be off.
 template <class T>
@@ -108,20 +110,29 @@ void gram_schmidt(const T* in, std::int64_t count, std::int64_t n, T* out) {
 struct Room {
   std::vector<double> products, factors;
   kernels::Workspace workspace;
+  kernels::SingleWorkspace single;
 };
 
 // Largest condition of rows of length 1 up to which double leaves an error below 1e-7: its square times 1e-16
 // times the number of roundings.
 constexpr double tame = 1e4;
 
-// `products` become L^-1 of rows scaled to length 1, then that of the rows as they are, in `factors`; false
-// if the rows are too nearly dependent, or not finite.
-bool invert(std::vector<double>& products, std::vector<double>& factors, std::size_t count) {
+// Of G scaled to a diagonal of ones, the trace of the inverse is the number of rows if they are orthogonal,
+// and more by about its largest eigenvalue if they are not. Up to so much more, that is up to this squared
+// condition, float32 leaves an error well below 1e-6.
+constexpr double nearly_orthogonal = 6;
+
+// Squares of float32 are exact enough if rows have at least this mean square.
+constexpr double least_square = 1e-28;
+
+// Of the products of rows, L^-1 in `factors` (`products` are used up), and the trace of the inverse of G for
+// rows of length 1; nothing if the rows are too nearly dependent, or not finite.
+std::optional<double> invert(std::vector<double>& products, std::vector<double>& factors, std::size_t count) {
   const auto g = [&](std::size_t k, std::size_t l) -> double& { return products[k * count + l]; };
   const auto t = [&](std::size_t k, std::size_t l) -> double& { return factors[k * count + l]; };
   std::vector<double> lengths(count);
   for (std::size_t k = 0; k < count; ++k) {
-    if (!(g(k, k) > 0) || !std::isfinite(g(k, k))) return false;
+    if (!(g(k, k) > 0) || !std::isfinite(g(k, k))) return std::nullopt;
     lengths[k] = std::sqrt(g(k, k));
   }
   double sum = 0;
@@ -134,7 +145,7 @@ bool invert(std::vector<double>& products, std::vector<double>& factors, std::si
       g(k, l) = value;
       left -= value * value;
     }
-    if (!(left > 1 / (tame * tame))) return false;
+    if (!(left > 1 / (tame * tame))) return std::nullopt;
     g(k, k) = std::sqrt(left);
     for (std::size_t l = 0; l < k; ++l) {
       double value = 0;
@@ -146,10 +157,21 @@ bool invert(std::vector<double>& products, std::vector<double>& factors, std::si
     sum += t(k, k) * t(k, k);
   }
   // The Frobenius norms of L and of its inverse bound the condition.
-  if (!(sum * static_cast<double>(count) < tame * tame)) return false;
+  if (!(sum * static_cast<double>(count) < tame * tame)) return std::nullopt;
   for (std::size_t k = 0; k < count; ++k) {
     for (std::size_t l = 0; l <= k; ++l) t(k, l) /= lengths[l];
   }
+  return sum;
+}
+
+bool in_single(const float* in, kernels::Rows rows, float* out, Room& room) {
+  kernels::gram_single(in, rows, room.products.data(), room.single);
+  for (std::size_t k = 0; k < rows.count; ++k) {
+    if (!(room.products[k * rows.count + k] > least_square * static_cast<double>(rows.length))) return false;
+  }
+  const auto trace = invert(room.products, room.factors, rows.count);
+  if (!trace || !(*trace < static_cast<double>(rows.count) + nearly_orthogonal)) return false;
+  kernels::combine_single(in, rows, room.factors.data(), out, room.single);
   return true;
 }
 
@@ -161,6 +183,7 @@ void orthogonalize(const float* in, std::int64_t count, std::int64_t n, float* o
   const kernels::Rows rows{static_cast<std::size_t>(count), static_cast<std::size_t>(n)};
   room.products.resize(rows.count * rows.count);
   room.factors.assign(rows.count * rows.count, 0);
+  if (in_single(in, rows, out, room)) return;
   kernels::gram(in, rows, room.products.data(), room.workspace);
   if (!invert(room.products, room.factors, rows.count)) return gram_schmidt(in, count, n, out);
   kernels::combine(in, rows, room.factors.data(), out, room.workspace);

@@ -1,7 +1,7 @@
 // The kernels of low rank: every form computes the bits of the plain one, wherever the work is cut.
 #include <vector>
 
-#include "compressors/kernels/gram.h"
+#include "compressors/kernels/gram_single.h"
 #include "compressors/kernels/skinny.h"
 #include "compressors/philox.h"
 #include "tests/catch.h"
@@ -102,6 +102,26 @@ TEST_CASE("kernels: dot products of rows and sums of rows equal the plain ones",
       std::vector<float> out(rows.size(), 9), plain_out(rows.size(), 8);
       combine(rows.data(), size, factors.data(), out.data(), workspace);
       combine_plain(rows.data(), size, factors.data(), plain_out.data());
+      CHECK(out == plain_out);
+
+      SingleWorkspace single{std::vector<float>(7, 1e30F), std::vector<double>(7, 1e300)};
+      gram_single(rows.data(), size, found.data(), single);
+      std::vector<double> in_single(count * count);
+      gram_single_plain(rows.data(), size, in_single.data());
+      double off = 0;
+      for (std::size_t k = 0; k < count; ++k) {
+        for (std::size_t l = 0; l <= k; ++l) {
+          const auto at = k * count + l;
+          same = same && found[at] == in_single[at];
+          const double lengths = std::sqrt(plain[k * count + k] * plain[l * count + l]);
+          off = std::max(off, std::abs(found[at] - plain[at]) / lengths);
+        }
+      }
+      CHECK(same);
+      CHECK(off < 1.2e-7);
+      std::ranges::fill(out, 7);
+      combine_single(rows.data(), size, factors.data(), out.data(), single);
+      combine_single_plain(rows.data(), size, factors.data(), plain_out.data());
       CHECK(out == plain_out);
     }
   }
