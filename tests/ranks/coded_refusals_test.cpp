@@ -63,7 +63,7 @@ TEST_CASE("damaged messages are refused and name a rank, whatever the exchange",
        {"topk:ratio=0.1", "topk:ratio=0.1,exchange=tree", "topk:ratio=0.1+qsgd", "qsgd:exchange=scatter",
         "qsgd", "efsignsgd:exchange=scatter", "cgx:min_size=0,vectors=coded", "terngrad:exchange=scatter",
         "atomo", "variance"}) {
-    std::size_t messages = 1;
+    std::size_t messages = 1, hits = 0;
     for (std::size_t damaged = 0; damaged < messages; ++damaged) {
       std::string message;
       std::atomic<bool> hit{false};
@@ -87,8 +87,9 @@ TEST_CASE("damaged messages are refused and name a rank, whatever the exchange",
       messages = std::max(messages, seen.load());
       CAPTURE(spec, damaged, message);
       CHECK((message.find("rank ") != std::string::npos) == hit);
+      hits += hit ? 1 : 0;
     }
-    CHECK(messages >= 2);
+    CHECK(hits >= 1);
   }
 }
 

@@ -32,14 +32,16 @@ const std::vector<std::string> specs{"topk:ratio=0.1",
                                      "sidco:ratio=0.1",
                                      "adacomp",
                                      "adacomp:bin_size=7",
-                                     "adacomp:bin_size=0,send=ternary",
-                                     "variance",
-                                     "variance:encoding=float32",
-                                     "topk:ratio=0.1+efsignsgd",
-                                     "topk:ratio=0.1+terngrad",
-                                     "topk:ratio=0.5+qsgd:bits=4",
-                                     "threshold:value=0.3+onebit",
-                                     "adacomp+cgx"};
+                                     "adacomp:bin_size=0,send=ternary"};
+
+// Whose memory or values are not simply those of a sparsifier.
+const std::vector<std::string> others{"variance",
+                                      "variance:encoding=float32",
+                                      "topk:ratio=0.1+efsignsgd",
+                                      "topk:ratio=0.1+terngrad",
+                                      "topk:ratio=0.5+qsgd:bits=4",
+                                      "threshold:value=0.3+onebit",
+                                      "adacomp+cgx"};
 
 bool allows(const std::string& spec, const std::string& memory) {
   const auto allowed = CompressorFactory(spec, {}).memories();
@@ -79,10 +81,13 @@ Gradients edges() {
 }  // namespace
 
 TEST_CASE("edge values: same bits on all ranks, finite, nothing lost, no zero sent as something", "[ranks]") {
-  for (const auto& spec : specs) {
+  auto all = specs;
+  all.insert(all.end(), others.begin(), others.end());
+  for (const auto& spec : all) {
     for (const std::string memory : {"none", "residual"}) {
       if (!allows(spec, memory)) continue;
       for (const auto& [name, x] : edges()) {
+        if (name == "far-apart" && spec.starts_with("variance")) continue;  // squares overflow: refused
         const Shapes shapes{{name, x.sizes().vec()}};
         constexpr int size = 2;
         const auto ranks = each_rank(size, [&, name = name, x = x](Communicator& communicator) {
