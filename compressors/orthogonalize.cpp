@@ -120,7 +120,7 @@ constexpr double tame = 1e4;
 // Of G scaled to a diagonal of ones, the trace of the inverse is the number of rows if they are orthogonal,
 // and more by about its largest eigenvalue if they are not. Up to so much more, that is up to this squared
 // condition, float32 leaves an error well below 1e-6.
-constexpr double nearly_orthogonal = 6;
+constexpr double nearly_orthogonal = 12;
 
 // Squares of float32 are exact enough if rows have at least this mean square.
 constexpr double least_square = 1e-28;
@@ -135,26 +135,28 @@ std::optional<double> invert(std::vector<double>& products, std::vector<double>&
     if (!(g(k, k) > 0) || !std::isfinite(g(k, k))) return std::nullopt;
     lengths[k] = std::sqrt(g(k, k));
   }
+  // L^T stands above the diagonal, so that the inner loops run along rows.
   double sum = 0;
   for (std::size_t k = 0; k < count; ++k) {
     double left = 1;
-    for (std::size_t l = 0; l < k; ++l) {
-      double value = g(k, l) / lengths[k] / lengths[l];
-      for (std::size_t i = 0; i < l; ++i) value -= g(k, i) * g(l, i);
-      value /= g(l, l);
-      g(k, l) = value;
+    for (std::size_t l = 0; l < k; ++l) g(k, l) = g(k, l) / lengths[k] / lengths[l];
+    for (std::size_t i = 0; i < k; ++i) {
+      const double value = g(k, i) / g(i, i);
+      g(k, i) = g(i, k) = value;
       left -= value * value;
+      for (std::size_t l = i + 1; l < k; ++l) g(k, l) -= g(i, l) * value;
     }
     if (!(left > 1 / (tame * tame))) return std::nullopt;
     g(k, k) = std::sqrt(left);
-    for (std::size_t l = 0; l < k; ++l) {
-      double value = 0;
-      for (std::size_t i = l; i < k; ++i) value -= g(k, i) * t(i, l);
-      t(k, l) = value / g(k, k);
+    for (std::size_t l = 0; l < k; ++l) t(k, l) = 0;
+    for (std::size_t i = 0; i < k; ++i) {
+      for (std::size_t l = 0; l <= i; ++l) t(k, l) -= g(k, i) * t(i, l);
+    }
+    t(k, k) = 1;
+    for (std::size_t l = 0; l <= k; ++l) {
+      t(k, l) /= g(k, k);
       sum += t(k, l) * t(k, l);
     }
-    t(k, k) = 1 / g(k, k);
-    sum += t(k, k) * t(k, k);
   }
   // The Frobenius norms of L and of its inverse bound the condition.
   if (!(sum * static_cast<double>(count) < tame * tame)) return std::nullopt;
