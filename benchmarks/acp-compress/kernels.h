@@ -13,7 +13,7 @@ namespace acp::programs {
 
 struct KernelRow {
   std::string name;
-  double bytes = 0;             // read and written at least; 0 where the count says nothing
+  double bytes = 0;                              // read and written at least; 0 where the count says nothing
   double ours = 0, torchs = 0, torchs_best = 0;  // seconds
   double error = 0;  // products: of the largest number; bases: largest distance of A A^T from the identity
 };
