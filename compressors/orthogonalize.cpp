@@ -122,6 +122,9 @@ constexpr double tame = 1e4;
 // condition, float32 leaves an error well below 1e-6.
 constexpr double nearly_orthogonal = 12;
 
+// Beyond, the partial sums of all pairs would take more room than they save time.
+constexpr std::size_t most_single = 256;  // rows
+
 // Squares of float32 are exact enough if rows have at least this mean square.
 constexpr double least_square = 1e-28;
 
@@ -185,7 +188,7 @@ void orthogonalize(const float* in, std::int64_t count, std::int64_t n, float* o
   const kernels::Rows rows{static_cast<std::size_t>(count), static_cast<std::size_t>(n)};
   room.products.resize(rows.count * rows.count);
   room.factors.assign(rows.count * rows.count, 0);
-  if (in_single(in, rows, out, room)) return;
+  if (rows.count <= most_single && in_single(in, rows, out, room)) return;
   kernels::gram(in, rows, room.products.data(), room.workspace);
   if (!invert(room.products, room.factors, rows.count)) return gram_schmidt(in, count, n, out);
   kernels::combine(in, rows, room.factors.data(), out, room.workspace);
