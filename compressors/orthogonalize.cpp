@@ -211,8 +211,9 @@ void orthogonalize(std::span<const Orthogonalization> batch) {
   at::parallel_for(0, static_cast<std::int64_t>(batch.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     Room room;
     for (auto k = begin; k < end; ++k) {
-      const auto& [vectors, basis] = batch[static_cast<std::size_t>(k)];
-      AT_DISPATCH_FLOATING_TYPES(vectors.scalar_type(), "orthogonalize", [&, &from = vectors, &to = basis] {
+      const at::Tensor& from = batch[static_cast<std::size_t>(k)].vectors;
+      const at::Tensor& to = batch[static_cast<std::size_t>(k)].basis;
+      AT_DISPATCH_FLOATING_TYPES(from.scalar_type(), "orthogonalize", [&] {
         orthogonalize(from.const_data_ptr<scalar_t>(), from.size(0), from.size(1), to.data_ptr<scalar_t>(),
                       room);
       });
