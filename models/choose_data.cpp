@@ -105,13 +105,8 @@ DataChoice choose_data(std::span<const std::string> accepted, const std::string&
                   join({accepted.begin(), accepted.end()}));
 }
 
-DataSet load_data(const DataChoice& choice, const SampleSpec& wanted) {
-  DataSet set = choice.set->load(choice.folder, Values(choice.spec, choice.set->keys), wanted);
-  if (!(set.sample == wanted)) {
-    throw ConfigError("the model takes samples of " + to_string(wanted) + ", and " + set.name + " has " +
-                      to_string(set.sample));
-  }
-  return set;
+DataSet load_data(const DataChoice& choice, const LoadOptions& options) {
+  return choice.set->load(choice.folder, Values(choice.spec, choice.set->keys), options);
 }
 
 }  // namespace acp::models

@@ -52,10 +52,20 @@ class Samples {
  public:
   virtual ~Samples() = default;
   virtual std::int64_t size() const = 0;
-  // The samples with these numbers, each in [0, size()), normalised. Callable from several threads at a time.
-  virtual Batch get(std::span<const std::int64_t> indices) const = 0;
+  // The samples with these numbers, each in [0, size()), normalised. What is drawn at random (augmentation,
+  // negative samples) depends on the set's seed, the epoch and the sample's number alone; evaluations ask for
+  // epoch 0. Callable from several threads at a time.
+  virtual Batch get(std::span<const std::int64_t> indices, std::int64_t epoch) const = 0;
   // How many samples each class has; empty where there are no classes.
   virtual std::vector<std::int64_t> class_counts() const { return {}; }
+};
+
+// How an epoch goes through the training samples.
+enum class Order : std::uint8_t {
+  shuffled,
+  // Sample i + 1 goes on where sample i ends (text): each row of a rank's batches walks through a stretch of
+  // its own, so that a model may carry its state from batch to batch.
+  contiguous,
 };
 
 struct DataSet {
@@ -64,6 +74,16 @@ struct DataSet {
   std::shared_ptr<const Samples> train;
   std::shared_ptr<const Samples> eval;  // after each epoch: the validation part, or else the test part
   std::shared_ptr<const Samples> test;  // once, at the end; null where `eval` is all there is
+  Order order = Order::shuffled;
+};
+
+// What a data set is asked for.
+struct LoadOptions {
+  // What the model takes by its keys; empty = the set's own choice. Synthetic data follow it whole, text
+  // takes its sequence length from it, image folders their image size; other sets ignore it.
+  SampleSpec wanted{};
+  std::uint64_t seed = 42;  // of what is drawn at random; the same on all ranks
+  bool augment = true;      // random crops, flips, ... of training samples, where the set has any
 };
 
 // Known before any file is read.
@@ -77,9 +97,9 @@ struct DataSetInfo {
   std::filesystem::path system_folder{};  // where the system's package puts it; may be empty
   // Whether a folder with such files is this set; absent = it is. For sets that share their file names.
   std::function<bool(const std::filesystem::path& folder)> is_mine{};
-  // Reads the set from its own folder (empty for built-in ones). `wanted` is what the model takes, which
-  // synthetic data follow. DataError names the file, what was expected and what was found.
-  std::function<DataSet(const std::filesystem::path& folder, const Values&, const SampleSpec& wanted)> load{};
+  // Reads the set from its own folder (empty for built-in ones). DataError names the file, what was expected
+  // and what was found.
+  std::function<DataSet(const std::filesystem::path& folder, const Values&, const LoadOptions&)> load{};
 
   bool built_in() const { return subfolders.empty(); }
 };
@@ -111,8 +131,8 @@ struct DataChoice {
 // built-in set that is not accepted.
 DataChoice choose_data(std::span<const std::string> accepted, const std::string& given);
 
-// DataError as DataSetInfo::load; ConfigError when the set's samples are not what the model takes.
-DataSet load_data(const DataChoice& choice, const SampleSpec& wanted);
+// DataError as DataSetInfo::load. Whether the samples are what a model takes is ModelChoice::fit()'s to say.
+DataSet load_data(const DataChoice& choice, const LoadOptions& options);
 
 // Reads every known set in `folder` (as --data takes it) and writes to `out`, per set, the folder and each
 // part's samples and classes, or the error. Returns the number of errors; finding no set at all is one.

@@ -244,7 +244,7 @@ const bool registered = register_data_set({
     .keys = {{"train", "60000", "training images, at least 10"},
              {"eval", "10000", "evaluation images, at least 10"}},
     .load =
-        [](const std::filesystem::path&, const Values& values, const SampleSpec&) {
+        [](const std::filesystem::path&, const Values& values, const LoadOptions&) {
           constexpr std::uint64_t seed = 1;  // one data set, whatever the seed of a run
           constexpr std::int64_t most = 10'000'000;
           return image_set("digits", draw_digits(values.integer("train", 10, most), seed, 0),

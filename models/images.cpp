@@ -43,7 +43,7 @@ ImageSamples::ImageSamples(Images images, const Normalisation& normalisation) : 
 
 // Plain loops, because this runs on a loader's thread: torch's operators would start a thread pool of their
 // own there.
-Batch ImageSamples::get(std::span<const std::int64_t> indices) const {
+Batch ImageSamples::get(std::span<const std::int64_t> indices, std::int64_t) const {
   const auto n = static_cast<std::int64_t>(indices.size());
   const auto& [channels, height, width, classes, pixels, labels] = images_;
   const at::Tensor input = torch::empty({n, channels, height, width}, torch::kFloat);

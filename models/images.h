@@ -32,7 +32,7 @@ class ImageSamples final : public Samples {
   ImageSamples(Images images, const Normalisation& normalisation);
 
   std::int64_t size() const override { return images_.count(); }
-  Batch get(std::span<const std::int64_t> indices) const override;
+  Batch get(std::span<const std::int64_t> indices, std::int64_t epoch) const override;
   std::vector<std::int64_t> class_counts() const override;
   const Images& images() const { return images_; }
 

@@ -51,9 +51,19 @@ std::vector<std::int64_t> permutation(std::int64_t count, std::uint64_t seed, st
 
 BatchPlan training_plan(std::int64_t count, std::int64_t epoch, const LoaderOptions& options) {
   check(options);
-  const auto order = permutation(count, options.seed, epoch);
   BatchPlan plan;
-  for (std::int64_t k = 0; k < training_batches(count, options); ++k) {
+  const auto batches = training_batches(count, options);
+  if (options.order == Order::contiguous) {
+    const std::int64_t length = count / options.size / options.batch_size;
+    for (std::int64_t k = 0; k < batches; ++k) {
+      auto& batch = plan.emplace_back();
+      for (std::int64_t b = 0; b < options.batch_size; ++b)
+        batch.push_back((options.rank * options.batch_size + b) * length + k);
+    }
+    return plan;
+  }
+  const auto order = permutation(count, options.seed, epoch);
+  for (std::int64_t k = 0; k < batches; ++k) {
     const auto begin = order.begin() + (k * options.size + options.rank) * options.batch_size;
     plan.emplace_back(begin, begin + options.batch_size);
   }
@@ -67,6 +77,18 @@ BatchPlan evaluation_plan(std::int64_t count, const LoaderOptions& options) {
   };
   const std::int64_t end = first_of(options.rank + 1);
   BatchPlan plan;
+  if (options.order == Order::contiguous) {
+    const std::int64_t mine = end - first_of(options.rank), rows = std::min(options.batch_size, mine);
+    const auto start_of = [&](std::int64_t row) {
+      return first_of(options.rank) + mine / rows * row + std::min(row, mine % rows);
+    };
+    for (std::int64_t k = 0; rows > 0 && k < (mine + rows - 1) / rows; ++k) {
+      auto& batch = plan.emplace_back();
+      for (std::int64_t row = 0; row < rows && start_of(row) + k < start_of(row + 1); ++row)
+        batch.push_back(start_of(row) + k);
+    }
+    return plan;
+  }
   for (std::int64_t begin = first_of(options.rank); begin < end; begin += options.batch_size) {
     auto& batch = plan.emplace_back(static_cast<std::size_t>(std::min(options.batch_size, end - begin)));
     std::iota(batch.begin(), batch.end(), begin);
@@ -79,6 +101,7 @@ BatchPlan evaluation_plan(std::int64_t count, const LoaderOptions& options) {
 struct Epoch::State {
   std::shared_ptr<const Samples> samples;
   BatchPlan plan;
+  std::int64_t number = 0;
   std::size_t limit = 1;
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
@@ -93,7 +116,7 @@ struct Epoch::State {
   void read(const std::stop_token& stop) {
     try {
       for (const auto& indices : plan) {
-        Batch batch = samples->get(indices);
+        Batch batch = samples->get(indices, number);
         std::unique_lock lock(mutex);
         if (!changed.wait(lock, stop, [this] { return ready.size() < limit; })) return;
         ready.push_back(std::move(batch));
@@ -107,11 +130,13 @@ struct Epoch::State {
   }
 };
 
-Epoch::Epoch(std::shared_ptr<const Samples> samples, BatchPlan plan, const LoaderOptions& options)
+Epoch::Epoch(std::shared_ptr<const Samples> samples, BatchPlan plan, const LoaderOptions& options,
+             std::int64_t number)
     : state_(std::make_unique<State>()) {
   check(options);
   state_->samples = std::move(samples);
   state_->plan = std::move(plan);
+  state_->number = number;
   state_->limit = static_cast<std::size_t>(options.prefetch);
   state_->device = options.device;
   state_->dtype = options.dtype;
@@ -160,7 +185,7 @@ Epoch TrainingLoader::epoch(std::int64_t number, std::int64_t first) const {
   BatchPlan plan = training_plan(samples_->size(), number, options_);
   const auto skipped = std::clamp<std::int64_t>(first, 0, batches_);
   plan.erase(plan.begin(), plan.begin() + skipped);
-  return {samples_, std::move(plan), options_};
+  return {samples_, std::move(plan), options_, number};
 }
 
 Epoch evaluation_batches(std::shared_ptr<const Samples> samples, const LoaderOptions& options) {

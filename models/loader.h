@@ -16,7 +16,8 @@ struct LoaderOptions {
   // Training: batches() is rounded down to a multiple of this, so that no step of several passes is left
   // incomplete.
   std::int64_t passes_per_step = 1;
-  std::uint64_t seed = 42;    // of the order; the same on all ranks
+  std::uint64_t seed = 42;  // of the order; the same on all ranks
+  Order order = Order::shuffled;
   std::int64_t prefetch = 4;  // batches that wait, at most
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // of floating-point tensors
@@ -32,10 +33,13 @@ std::vector<std::int64_t> permutation(std::int64_t count, std::uint64_t seed, st
 // and rank r has its r-th part: the union over ranks is batch k of one process with batches of size *
 // batch_size. The last incomplete piece (with passes_per_step p: the last fewer than p pieces) is dropped, so
 // that all ranks make the same number of steps.
+// Contiguous: the samples are cut into size * batch_size stretches of equal length; row b of rank r's batches
+// walks through stretch r * batch_size + b. What is left over is dropped, and each epoch is the same.
 BatchPlan training_plan(std::int64_t count, std::int64_t epoch, const LoaderOptions& options);
 
 // In order, each sample on exactly one rank; the last batch of a rank may be smaller, and ranks may differ by
 // one sample, so in the number of batches too.
+// Contiguous: each rank's part is cut into batch_size stretches, one a row, the longer ones first.
 BatchPlan evaluation_plan(std::int64_t count, const LoaderOptions& options);
 
 // The batches of one pass over the data. Owns one thread, which reads ahead and ends with the object; used by
@@ -43,7 +47,9 @@ BatchPlan evaluation_plan(std::int64_t count, const LoaderOptions& options);
 //   for (const Batch& batch : loader.epoch(0)) ...
 class Epoch {
  public:
-  Epoch(std::shared_ptr<const Samples> samples, BatchPlan plan, const LoaderOptions& options);
+  // `number`: the epoch that samples are asked for.
+  Epoch(std::shared_ptr<const Samples> samples, BatchPlan plan, const LoaderOptions& options,
+        std::int64_t number = 0);
   ~Epoch();
   Epoch(Epoch&&) noexcept;
   Epoch& operator=(Epoch&&) = delete;

@@ -22,8 +22,6 @@ class Mnist final : public Model {
         drop(register_module("drop", nn::Dropout(dropout))),
         fc2(register_module("fc2", nn::Linear(50, 10))) {}
 
-  SampleSpec sample() const override { return {{{{1, 28, 28}, 0}}, {{}, 10}}; }
-
   // Logarithms of the classes' probabilities, [n, 10].
   Tensor forward(Tensor x) {
     x = torch::relu(torch::max_pool2d(conv1(x), 2));
@@ -60,6 +58,7 @@ class Mnist final : public Model {
 const bool registered = register_model({
     .name = "mnist",
     .summary = "two convolutions and two linear layers for 28x28 grey images",
+    .size = {21840, 8},
     .keys = {{"dropout", "0.5", "probability of dropping a channel or unit, 0 to 0.99"}},
     .data_sets = {"mnist", "fashion-mnist", "digits", "synthetic"},
     .defaults = {.learning_rate = 0.05,
@@ -68,6 +67,9 @@ const bool registered = register_model({
                  .batch_size = 64,
                  .eval_batch_size = 1000,
                  .epochs = 3},
+    .sample = [](const Values&) -> SampleSpec {
+      return {{{{1, 28, 28}, 0}}, {{}, 10}};
+    },
     .make = [](const Values& values) { return std::make_shared<Mnist>(values.number("dropout", 0, 0.99)); },
 });
 

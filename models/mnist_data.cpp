@@ -56,7 +56,7 @@ DataSetInfo idx_set(const std::string& name, const std::string& summary, std::ve
                 "t10k-labels-idx1-ubyte"};
   info.system_folder = system_folder;
   info.is_mine = [fashion](const fs::path& folder) { return in_fashion_folder(folder) == fashion; };
-  info.load = [name](const fs::path& folder, const Values&, const SampleSpec&) {
+  info.load = [name](const fs::path& folder, const Values&, const LoadOptions&) {
     return image_set(name, read_part(folder, "train"), read_part(folder, "t10k"));
   };
   return info;

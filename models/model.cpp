@@ -1,6 +1,7 @@
 // The registry of models, and what all models share.
 #include "models/model.h"
 
+#include "comm/error.h"
 #include "models/registry.h"
 
 namespace acp::models {
@@ -27,6 +28,25 @@ std::vector<const ModelInfo*> models() {
 
 const ModelInfo& find_model(std::string_view name) {
   return registry().find(name);
+}
+
+void Model::set_label_smoothing(double x) {
+  if (x != 0) throw ConfigError("label smoothing: this model's loss is not over classes");
+}
+
+SampleSpec ModelChoice::sample() const {
+  return info->sample(Values(spec, info->keys));
+}
+
+void ModelChoice::fit(const DataSet& data) {
+  for (const auto& [key, value_of] : info->from_data) {
+    if (!spec.values.contains(key) && !data.sample.inputs.empty())
+      spec.values[key] = std::to_string(value_of(data.sample));
+  }
+  if (const SampleSpec wanted = sample(); !(wanted == data.sample)) {
+    throw ConfigError("the model takes samples of " + to_string(wanted) + ", and " + data.name + " has " +
+                      to_string(data.sample));
+  }
 }
 
 std::shared_ptr<Model> ModelChoice::make() const {

@@ -34,8 +34,14 @@ struct Metric {
 // floating-point type (module.to(torch::kFloat64)) and batches come in the same.
 class Model : public torch::nn::Module {
  public:
-  // One sample's shapes: what data sets must give, and what synthetic data are made from.
-  virtual SampleSpec sample() const = 0;
+  // Models that carry a state from batch to batch (recurrent ones) forget it: before each epoch, before and
+  // after each evaluation. Within an epoch batches have the same rows, or at an evaluation's end fewer: the
+  // first ones.
+  virtual void reset_state() {}
+
+  // Classes' targets become 1 - x, the rest of x spread evenly over all classes; in the training loss alone.
+  // ConfigError where the loss is not over classes.
+  virtual void set_label_smoothing(double x);
 
   // The training loss, a scalar: its mean over the batch's samples.
   virtual at::Tensor loss(const Batch& batch) = 0;
@@ -60,12 +66,26 @@ struct TrainingDefaults {
   std::int64_t epochs = 1;
 };
 
+struct ModelSize {
+  std::int64_t parameters = 0;  // numbers that are trained
+  std::int64_t tensors = 0;
+
+  bool operator==(const ModelSize&) const = default;
+};
+
 struct ModelInfo {
   std::string name{};
   std::string summary{};
+  ModelSize size{};     // by the default keys; the tests build the model and compare
+  std::string small{};  // keys of a form that tests can train in seconds, "image=32,classes=10"; may be empty
   std::vector<KeyInfo> keys{};
   std::vector<std::string> data_sets{};  // the preferred first
   TrainingDefaults defaults{};
+  // One sample's shapes by these keys: what data sets must give, and what synthetic data are made from.
+  // Builds nothing.
+  std::function<SampleSpec(const Values&)> sample{};
+  // Keys that the data decide where the user does not: {"classes", [](const SampleSpec& s) {...}}.
+  std::map<std::string, std::function<std::int64_t(const SampleSpec&)>> from_data{};
   std::function<std::shared_ptr<Model>(const Values&)> make{};
 };
 
@@ -82,17 +102,16 @@ struct ModelChoice {
   const ModelInfo* info = nullptr;
   MethodSpec spec;
 
+  SampleSpec sample() const;
+  // Keys that `spec` leaves open become what the data have (classes, vocabulary, ...); ConfigError when the
+  // model still takes other samples than the set has.
+  void fit(const DataSet& data);
   // Parameters are drawn from torch's generator: seed it before, the same on all ranks.
   std::shared_ptr<Model> make() const;
 };
 
 // ConfigError on an unknown name or key, or on a composition with '+'.
 ModelChoice choose_model(std::string_view spec);
-
-struct ModelSize {
-  std::int64_t parameters = 0;  // numbers that are trained
-  std::int64_t tensors = 0;
-};
 
 ModelSize size_of(const torch::nn::Module& module);
 

@@ -22,7 +22,7 @@ class SyntheticSamples final : public Samples {
 
   std::int64_t size() const override { return count_; }
 
-  Batch get(std::span<const std::int64_t> indices) const override {
+  Batch get(std::span<const std::int64_t> indices, std::int64_t) const override {
     const auto n = static_cast<std::int64_t>(indices.size());
     Batch batch{{}, pick(pool_.target, indices), n};
     for (const at::Tensor& input : pool_.inputs) batch.inputs.push_back(pick(input, indices));
@@ -75,7 +75,8 @@ const bool registered = register_data_set({
     .keys = {{"train", "8192", "training samples, at least 1"},
              {"eval", "1024", "evaluation samples, at least 1"}},
     .load =
-        [](const std::filesystem::path&, const Values& values, const SampleSpec& wanted) {
+        [](const std::filesystem::path&, const Values& values, const LoadOptions& options) {
+          const auto& wanted = options.wanted;
           constexpr std::int64_t most = std::int64_t{1} << 40;
           return DataSet{"synthetic", wanted,
                          std::make_shared<SyntheticSamples>(wanted, values.integer("train", 1, most), 1),

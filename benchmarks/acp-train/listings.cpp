@@ -18,7 +18,7 @@ namespace {
 void list_models() {
   std::cout << fmt::format("{:<16} {:>14} {:>8}  {}\n", "model", "parameters", "tensors", "about");
   for (const auto* info : models::models()) {
-    const auto size = models::size_of(*models::choose_model(info->name).make());
+    const auto& size = info->size;
     std::cout << fmt::format("{:<16} {:>14} {:>8}  {} (data: {})\n", info->name,
                              with_separators(static_cast<std::uint64_t>(size.parameters)), size.tensors,
                              info->summary, joined(info->data_sets));

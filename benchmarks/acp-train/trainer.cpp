@@ -44,12 +44,13 @@ Trainer::~Trainer() = default;
 
 void Trainer::prepare() {
   torch::manual_seed(options_.seed);
-  const auto choice = models::choose_model(options_.model);
+  auto choice = models::choose_model(options_.model);
   models::DataChoice data_choice;
   agree(context_, [&] {
     data_choice = models::choose_data(choice.info->data_sets, options_.data);
+    data_ = models::load_data(data_choice, {.wanted = choice.sample(), .seed = options_.seed});
+    choice.fit(data_);
     model_ = choice.make();
-    data_ = models::load_data(data_choice, model_->sample());
     model_->to(context_.device());
   });
   result_.data = data_choice.spec.to_string();
@@ -94,6 +95,7 @@ void Trainer::plan_run() {
   loader.batch_size = options_.batch_size;
   loader.passes_per_step = passes_;
   loader.seed = options_.seed;
+  loader.order = data_.order;
   loader.device = context_.device();
   eval_options_ = loader;
   eval_options_.batch_size = options_.eval_batch_size;
@@ -177,6 +179,7 @@ TrainResult Trainer::run() {
 
 void Trainer::train_epoch() {
   auto epoch = loader_->epoch(position_.epoch, position_.batch);
+  model_->reset_state();
   while (position_.step < total_steps_ && !epoch_complete()) {
     step(epoch);
     result_.stopped_by = stop_.poll(context_);

@@ -37,9 +37,11 @@ Evaluation evaluate(const Context& context, models::Model& model,
   broadcast_buffers(model);
   const torch::NoGradGuard no_grad;
   model.eval();
+  model.reset_state();
   auto sums = model.no_sums();
   for (const auto& batch : models::evaluation_batches(samples, options))
     models::add(sums, model.evaluate(batch));
+  model.reset_state();
   model.train();
 
   std::vector<double> values;

@@ -93,14 +93,14 @@ TEST_CASE("wrong --data is one clear line", "[api][data]") {
   const std::vector<std::string> mnist_only{"mnist"};
   CHECK_THROWS_AS(choose_data(mnist_only, "digits"), ConfigError);
   CHECK_THROWS_AS(choose_data(accepted, "digits+synthetic"), DataError);
-  CHECK_THROWS_AS(load_data(choose_data(accepted, "digits:tran=100"), grey), ConfigError);
+  CHECK_THROWS_AS(load_data(choose_data(accepted, "digits:tran=100"), {}), ConfigError);
   CHECK_THROWS_WITH(find_data_set("mnits"), ContainsSubstring("mnist"));
 }
 
 TEST_CASE("a set in MNIST's form is read, and its damage found", "[api][data]") {
   const TempFolder temp;
   write_idx_set(temp, "mnist/", 20, 10);
-  const auto load = [&] { return load_data(choose_data(accepted, temp.path().string()), grey); };
+  const auto load = [&] { return load_data(choose_data(accepted, temp.path().string()), {}); };
   SECTION("good") {
     const DataSet set = load();
     CHECK(set.name == "mnist");
@@ -111,7 +111,7 @@ TEST_CASE("a set in MNIST's form is read, and its damage found", "[api][data]") 
     CHECK(set.train->class_counts() == std::vector<std::int64_t>(10, 2));
     // Image i is all i. Normalised by the training part's figures: mean 9.5, variance (20^2 - 1) / 12.
     const std::vector<std::int64_t> picked{3, 19};
-    const Batch batch = set.train->get(picked);
+    const Batch batch = set.train->get(picked, 0);
     CHECK(batch.size == 2);
     CHECK(batch.inputs.at(0).sizes() == at::IntArrayRef({2, 1, 28, 28}));
     CHECK(batch.target.equal(torch::tensor({3, 9})));
@@ -120,7 +120,7 @@ TEST_CASE("a set in MNIST's form is read, and its damage found", "[api][data]") 
     CHECK(batch.inputs[0][0].min().item<double>() == Approx((3 - 9.5) / deviation));
     CHECK(batch.inputs[0][0].max().item<double>() == Approx((3 - 9.5) / deviation));
     CHECK(batch.inputs[0][1].mean().item<double>() == Approx((19 - 9.5) / deviation));
-    CHECK(set.eval->get(last).inputs[0][0].mean().item<double>() == Approx((9 - 9.5) / deviation));
+    CHECK(set.eval->get(last, 0).inputs[0][0].mean().item<double>() == Approx((9 - 9.5) / deviation));
   }
   SECTION("a file is missing") {
     fs::remove(temp.path() / "mnist/train-labels-idx1-ubyte");
@@ -140,8 +140,9 @@ TEST_CASE("a set in MNIST's form is read, and its damage found", "[api][data]") 
     CHECK_THROWS_WITH(load(), ContainsSubstring("label 10 at position 0, expected 0 to 9"));
   }
   SECTION("samples that the model does not take") {
-    const SampleSpec colour{{{{3, 32, 32}, 0}}, {{}, 10}};
-    CHECK_THROWS_WITH(load_data(choose_data(accepted, temp.path().string()), colour),
+    DataSet set = load();
+    set.sample = {{{{3, 32, 32}, 0}}, {{}, 10}};
+    CHECK_THROWS_WITH(choose_model("mnist").fit(set),
                       ContainsSubstring("3x32x32") && ContainsSubstring("1x28x28"));
   }
 }
@@ -168,12 +169,12 @@ TEST_CASE("--check-data says what it found and counts errors", "[api][data]") {
 
 TEST_CASE("synthetic data have the shapes that the model takes", "[api][data]") {
   const SampleSpec wanted{{{{5}, 100}, {{2, 3}, 0}}, {{5}, 7}};
-  const DataSet set = load_data(choose_data(accepted, "synthetic:train=1000,eval=10"), wanted);
+  const DataSet set = load_data(choose_data(accepted, "synthetic:train=1000,eval=10"), {.wanted = wanted});
   CHECK(set.train->size() == 1000);
   CHECK(set.eval->size() == 10);
   std::vector<std::int64_t> all(1000);
   std::iota(all.begin(), all.end(), 0);
-  const Batch batch = set.train->get(all);
+  const Batch batch = set.train->get(all, 0);
   REQUIRE(batch.inputs.size() == 2);
   CHECK(batch.inputs[0].sizes() == at::IntArrayRef({1000, 5}));
   CHECK(batch.inputs[0].scalar_type() == torch::kLong);
@@ -200,7 +201,7 @@ TEST_CASE("real MNIST and Fashion-MNIST", "[api][data]") {
   const char* given = std::getenv("ACP_DATA");
   const fs::path sets = given != nullptr ? given : "../shared/data";
   if (const fs::path folder = locate(find_data_set("mnist"), sets); !folder.empty()) {
-    const DataSet set = load_data(choose_data(accepted, folder.string()), grey);
+    const DataSet set = load_data(choose_data(accepted, folder.string()), {});
     const std::vector<std::int64_t> train{5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949};
     const std::vector<std::int64_t> test{980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009};
     CHECK(set.train->class_counts() == train);
@@ -213,7 +214,7 @@ TEST_CASE("real MNIST and Fashion-MNIST", "[api][data]") {
   }
   const DataSetInfo& fashion = find_data_set("fashion-mnist");
   if (!locate(fashion, fashion.system_folder).empty()) {
-    const DataSet set = load_data(choose_data(accepted, fashion.system_folder.string()), grey);
+    const DataSet set = load_data(choose_data(accepted, fashion.system_folder.string()), {});
     CHECK(set.name == "fashion-mnist");
     CHECK(set.train->class_counts() == std::vector<std::int64_t>(10, 6000));
     CHECK(set.eval->class_counts() == std::vector<std::int64_t>(10, 1000));

@@ -57,7 +57,8 @@ TEST_CASE("the MNIST network learns the digits", "[api][data]") {
   torch::manual_seed(1);
   const auto model = choose_model("mnist:dropout=0").make();
   const std::vector<std::string> accepted{"digits"};
-  const DataSet data = load_data(choose_data(accepted, "digits:train=6000,eval=1000"), model->sample());
+  const DataSet data = load_data(choose_data(accepted, "digits:train=6000,eval=1000"),
+                                 {.wanted = choose_model("mnist").sample()});
   LoaderOptions options;
   options.batch_size = 50;
   const TrainingLoader loader(data.train, options);

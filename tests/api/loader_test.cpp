@@ -31,7 +31,7 @@ class Numbers final : public Samples {
       std::int64_t count, std::function<void()> on_read = [] {})
       : count_(count), on_read_(std::move(on_read)) {}
   std::int64_t size() const override { return count_; }
-  Batch get(std::span<const std::int64_t> indices) const override {
+  Batch get(std::span<const std::int64_t> indices, std::int64_t) const override {
     on_read_();
     const auto n = static_cast<std::int64_t>(indices.size());
     const at::Tensor numbers = torch::tensor(std::vector<std::int64_t>(indices.begin(), indices.end()));
@@ -183,6 +183,25 @@ TEST_CASE("an exception of the reading thread arrives in its place", "[api][data
   CHECK(epoch.next());
   CHECK_THROWS_WITH(epoch.next(), "sector 17");
   CHECK_THROWS_AS(epoch.next(), DataError);
+}
+
+TEST_CASE("contiguous plans give each row a stretch of its own", "[api][data]") {
+  // 26 samples, 2 ranks x 3 rows: stretches of 4, two samples left over.
+  auto options = options_for(1, 2, 3);
+  options.order = Order::contiguous;
+  const auto plan = training_plan(26, 5, options);
+  CHECK(plan == BatchPlan{{12, 16, 20}, {13, 17, 21}, {14, 18, 22}, {15, 19, 23}});
+  CHECK(plan == training_plan(26, 6, options));
+
+  // 13 samples of this rank: rows of 5, 4 and 4; the longer ones first, so that the last batch has the first
+  // row alone.
+  CHECK(evaluation_plan(26, options) ==
+        BatchPlan{{13, 18, 22}, {14, 19, 23}, {15, 20, 24}, {16, 21, 25}, {17}});
+  options.batch_size = 20;
+  CHECK(evaluation_plan(26, options).size() == 1);
+  options.rank = 0;
+  options.size = 1;
+  CHECK(evaluation_plan(0, options).empty());
 }
 
 TEST_CASE("a batch that does not come is an error, not a hang", "[api][data]") {

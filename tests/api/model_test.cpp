@@ -32,10 +32,13 @@ TEST_CASE("all models keep what their entries promise", "[api][models]") {
     CHECK_FALSE(info->summary.empty());
     REQUIRE_FALSE(info->data_sets.empty());
     for (const std::string& name : info->data_sets) CHECK_NOTHROW(find_data_set(name));
-    const auto model = choose_model(info->name).make();
-    const DataSet data = load_data(choose_data(info->data_sets, "synthetic:train=4,eval=4"), model->sample());
+    const auto choice = choose_model(info->name + (info->small.empty() ? "" : ":") + info->small);
+    const auto model = choice.make();
+    if (info->small.empty()) CHECK(size_of(*model) == info->size);
+    const DataSet data =
+        load_data(choose_data(info->data_sets, "synthetic:train=4,eval=4"), {.wanted = choice.sample()});
     const std::vector<std::int64_t> picked{0, 1, 2, 3};
-    const Batch batch = data.train->get(picked);
+    const Batch batch = data.train->get(picked, 0);
     CHECK(model->loss(batch).dim() == 0);
     const torch::NoGradGuard no_gradients;
     model->eval();

@@ -24,7 +24,6 @@ struct Counting : models::Model {
     shift = register_buffer("shift", torch::zeros({1}));
     register_parameter("frozen", torch::ones({2}), false);
   }
-  models::SampleSpec sample() const override { return {{{{1}, 0}}, {{1}, 0}}; }
   at::Tensor loss(const models::Batch& batch) override { return (batch.inputs[0] * weight.sum()).mean(); }
   models::Sums no_sums() const override { return {{"count", 0}, {"loss", 0}}; }
   models::Sums evaluate(const models::Batch& batch) override {
@@ -41,7 +40,7 @@ struct Counting : models::Model {
 class Numbers final : public models::Samples {
  public:
   std::int64_t size() const override { return 23; }
-  models::Batch get(std::span<const std::int64_t> indices) const override {
+  models::Batch get(std::span<const std::int64_t> indices, std::int64_t) const override {
     auto input = torch::empty({static_cast<std::int64_t>(indices.size()), 1});
     for (std::size_t i = 0; i < indices.size(); ++i)
       input[static_cast<std::int64_t>(i)] = static_cast<float>(indices[i]);
