@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "compressors/orthogonalize.h"
+#include "tests/source_root.h"
 #include "tests/support/rank_driver.h"
 
 namespace acp::golden {
@@ -239,7 +240,7 @@ void advance_theta(const json& sgd, int step, const at::Tensor& gradient, at::Te
 
 std::optional<fs::path> folder() {
   const char* given = std::getenv("ACP_GOLDEN");
-  const fs::path path = given != nullptr ? given : fs::path(ACP_SOURCE_ROOT) / ".." / "shared" / "golden";
+  const fs::path path = given != nullptr ? given : source_root() / ".." / "shared" / "golden";
   if (fs::is_directory(path)) return path;
   std::cout << "skipped: no data (golden vectors; set ACP_GOLDEN)\n";
   return {};

@@ -6,13 +6,14 @@
 
 #include "compressors/registry.h"
 #include "tests/catch.h"
+#include "tests/source_root.h"
 
 namespace {
 
 const std::string begin = "<!-- generated from the registry: begin -->\n", end = "<!-- end -->\n";
 
 std::filesystem::path page() {
-  return std::filesystem::path(ACP_SOURCE_ROOT) / "docs" / "compressors.md";
+  return source_root() / "docs" / "compressors.md";
 }
 
 std::string read() {

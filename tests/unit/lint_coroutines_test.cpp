@@ -7,6 +7,7 @@
 #include <set>
 
 #include "tests/catch.h"
+#include "tests/source_root.h"
 
 namespace {
 
@@ -56,7 +57,7 @@ TEST_CASE("every co_await of the tree is a plain call", "[unit]") {
   int found = 0;
   for (const std::string folder :
        {"acp", "adaptive", "benchmarks", "comm", "compressors", "examples", "fusion", "models", "tests"}) {
-    const auto root = fs::path(ACP_SOURCE_ROOT) / folder;
+    const auto root = source_root() / folder;
     if (!fs::exists(root)) continue;
     for (const auto& entry : fs::recursive_directory_iterator(root)) {
       const auto extension = entry.path().extension();
