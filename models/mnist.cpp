@@ -4,7 +4,7 @@
 #include <torch/nn/modules/dropout.h>
 #include <torch/nn/modules/linear.h>
 
-#include "models/model.h"
+#include "models/classifier.h"
 
 namespace acp::models {
 namespace {
@@ -12,7 +12,7 @@ namespace {
 namespace nn = torch::nn;
 using at::Tensor;
 
-class Mnist final : public Model {
+class Mnist final : public Classifier {
  public:
   explicit Mnist(double dropout)
       : conv1(register_module("conv1", nn::Conv2d(nn::Conv2dOptions(1, 10, 5)))),
@@ -22,29 +22,11 @@ class Mnist final : public Model {
         drop(register_module("drop", nn::Dropout(dropout))),
         fc2(register_module("fc2", nn::Linear(50, 10))) {}
 
-  // Logarithms of the classes' probabilities, [n, 10].
-  Tensor forward(Tensor x) {
+  Tensor forward(Tensor x) override {
     x = torch::relu(torch::max_pool2d(conv1(x), 2));
     x = torch::relu(torch::max_pool2d(drop_channels(conv2(x)), 2));
     x = drop(torch::relu(fc1(x.flatten(1))));
-    return torch::log_softmax(fc2(x), 1);
-  }
-
-  Tensor loss(const Batch& batch) override { return torch::nll_loss(forward(batch.inputs[0]), batch.target); }
-
-  Sums no_sums() const override { return {{"count", 0}, {"loss", 0}, {"correct", 0}}; }
-
-  Sums evaluate(const Batch& batch) override {
-    const Tensor out = forward(batch.inputs[0]);
-    const Tensor loss = torch::nll_loss(out, batch.target, {}, at::Reduction::Sum);
-    const Tensor correct = (out.argmax(1) == batch.target).sum();
-    return {{"count", static_cast<double>(batch.size)},
-            {"loss", loss.item<double>()},
-            {"correct", correct.item<double>()}};
-  }
-
-  Metric metric(const Sums& sums) const override {
-    return {"accuracy", 100 * sums.at("correct") / sums.at("count"), true};
+    return fc2(x);
   }
 
  private:

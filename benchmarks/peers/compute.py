@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Compute alone, one thread: acp-train on one rank against the same model in PyTorch's Python.
+
+Both sides do forward, backward and an SGD step on random data, in processes of their own that take turns; a
+figure is the median of a side's runs, each of which is the median of its steps. acp-train's step counts whole,
+with its data and its gradient hooks.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+FAMILIES = ["vision", "language"]  # one file each, where it is there; they register their models with @peer
+LEARNING_RATE, MOMENTUM = 0.001, 0.9
+
+
+@dataclass
+class Work:
+    """A model of this side and what it trains on."""
+
+    module: Any  # torch.nn.Module
+    loss: Callable[[], Any]  # the training loss of one batch, a scalar tensor
+
+
+@dataclass
+class Peer:
+    name: str
+    model: str  # what acp-train calls it
+    batch_size: int
+    weight_decay: float
+    arguments: tuple  # more arguments for acp-train
+    build: Callable[[int], Work]  # from the batch size
+
+
+PEERS: dict[str, Peer] = {}
+
+
+def peer(name, *, model, batch_size, weight_decay=0.0, arguments=()):
+    """Registers a function from the batch size to Work; SGD with momentum 0.9 steps on both sides."""
+
+    def register(build):
+        PEERS[name] = Peer(name, model, batch_size, weight_decay, tuple(arguments), build)
+        return build
+
+    return register
+
+
+def load_families():
+    for family in FAMILIES:
+        if (HERE / f"{family}.py").exists():
+            importlib.import_module(family)
+
+
+def run_here(entry, steps, warmup):
+    """Trains the Python side in this process: milliseconds a step, and the model's size."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    work = entry.build(entry.batch_size)
+    work.module.train()
+    parameters = list(work.module.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=entry.weight_decay)
+    times = []
+    for _ in range(warmup + steps):
+        begin = time.perf_counter()
+        optimizer.zero_grad()
+        loss = work.loss()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        times.append((time.perf_counter() - begin) * 1e3)
+    return {"median": statistics.median(times[warmup:]), "parameters": sum(p.numel() for p in parameters)}
+
+
+def environment():
+    variables = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    for name in ("RANK", "WORLD_SIZE", "ACP_BACKEND", "ACP_TRACE"):
+        variables.pop(name, None)
+    return variables
+
+
+def run_python(entry, steps, warmup):
+    command = [sys.executable, __file__, "--here", entry.name, "--steps", str(steps), "--warmup", str(warmup)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"compute.py: {entry.name} in Python failed:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def run_acp(program, entry, steps, warmup):
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [program, "--model", entry.model, "--data", "synthetic", "--batch-size", entry.batch_size]
+        command += ["--optimizer", "sgd", "--lr", LEARNING_RATE, "--momentum", MOMENTUM]
+        command += ["--weight-decay", entry.weight_decay, "--lr-schedule", "constant", "--iterations", steps]
+        command += ["--warmup", warmup, "--compressor", "none", "--no-eval", "--quiet", "--json", file.name]
+        command += entry.arguments
+        done = subprocess.run(list(map(str, command)), env=environment(), capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"compute.py: acp-train with {entry.model} failed:\n{done.stderr}")
+        result = json.loads(Path(file.name).read_text())
+    return {"median": result["step_ms"]["median"], "parameters": result["parameters"]}
+
+
+def compare(program, entry, steps, warmup, rounds):
+    ours, theirs = [], []
+    for _ in range(rounds):
+        theirs.append(run_python(entry, steps, warmup))
+        ours.append(run_acp(program, entry, steps, warmup))
+    if ours[0]["parameters"] != theirs[0]["parameters"]:
+        sys.exit(
+            f"compute.py: {entry.name} has {theirs[0]['parameters']} parameters in Python and "
+            f"{ours[0]['parameters']} in acp-train: not the same model"
+        )
+    row = {"model": entry.model, "batch_size": entry.batch_size, "parameters": ours[0]["parameters"]}
+    row["python_ms"] = statistics.median(run["median"] for run in theirs)
+    row["acp_ms"] = statistics.median(run["median"] for run in ours)
+    row["ratio"] = row["python_ms"] / row["acp_ms"]
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help="which; all that are known without any")
+    parser.add_argument("--steps", type=int, default=20, help="measured steps of a run (default 20)")
+    parser.add_argument("--warmup", type=int, default=5, help="steps before them (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each side (default 5)")
+    parser.add_argument("--program", default=str(ROOT / "build/benchmarks/acp-train"), help="acp-train")
+    parser.add_argument("--json", metavar="FILE", help="append one line per model")
+    parser.add_argument("--here", metavar="MODEL", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    try:
+        load_families()
+    except ModuleNotFoundError as error:
+        sys.exit(f"compute.py: {error}; run benchmarks/peers/setup.sh, then .venv-peers/bin/python {sys.argv[0]}")
+    names = [options.here] if options.here else options.models or list(PEERS)
+    for name in names:
+        if name not in PEERS:
+            parser.error(f"unknown model {name}; known: {', '.join(PEERS)}")
+    if min(options.steps, options.rounds) < 1 or options.warmup < 0:
+        parser.error("--steps and --rounds must be at least 1, --warmup at least 0")
+    if options.here:
+        print(json.dumps(run_here(PEERS[options.here], options.steps, options.warmup)))
+        return
+    if not Path(options.program).exists():
+        parser.error(f"{options.program} is not there: run scripts/build.sh, or give --program")
+
+    print(f"{'model':<36} {'batch':>5} {'parameters':>12} {'Python ms':>10} {'acp ms':>10} {'ratio':>7}")
+    for name in names:
+        row = compare(options.program, PEERS[name], options.steps, options.warmup, options.rounds)
+        print(
+            f"{row['model']:<36} {row['batch_size']:>5} {row['parameters']:>12,} {row['python_ms']:>10.2f} "
+            f"{row['acp_ms']:>10.2f} {row['ratio']:>7.3f}",
+            flush=True,
+        )
+        if options.json:
+            with open(options.json, "a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    sys.modules["compute"] = sys.modules["__main__"]  # the families import this file's registry
+    main()
