@@ -17,8 +17,8 @@
 
 namespace acp::models {
 
-// Named sums over samples ("count", "loss", "correct", ...). They add up over batches and ranks, so that a
-// metric of all ranks is metric(sum of the ranks' sums).
+// Named sums over samples ("count", "loss", "correct", ...; "tokens" where the loss adds up over tokens).
+// They add up over batches and ranks, so that a metric of all ranks is metric(sum of the ranks' sums).
 using Sums = std::map<std::string, double>;
 
 void add(Sums& total, const Sums& part);
@@ -60,6 +60,7 @@ struct TrainingDefaults {
   double learning_rate = 0.1;
   double momentum = 0.9;
   double weight_decay = 0;
+  double clip = 0;  // largest global norm of the reduced gradient; 0 = off
   std::string schedule = "constant";
   std::int64_t batch_size = 32;       // per rank
   std::int64_t eval_batch_size = 32;  // per rank

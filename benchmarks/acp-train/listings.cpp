@@ -24,10 +24,10 @@ void list_models() {
                              info->summary, joined(info->data_sets));
     const auto& recipe = info->defaults;
     std::cout << fmt::format(
-        "{:<16} trained by: --optimizer {} --lr {} --momentum {} --weight-decay {} --lr-schedule {} "
-        "--batch-size {} --eval-batch-size {} --epochs {}\n",
-        "", recipe.optimizer, recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.schedule,
-        recipe.batch_size, recipe.eval_batch_size, recipe.epochs);
+        "{:<16} trained by: --optimizer {} --lr {} --momentum {} --weight-decay {} --clip {} --lr-schedule "
+        "{} --batch-size {} --eval-batch-size {} --epochs {}\n",
+        "", recipe.optimizer, recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.clip,
+        recipe.schedule, recipe.batch_size, recipe.eval_batch_size, recipe.epochs);
     for (const auto& key : info->keys) {
       std::cout << fmt::format("{:<16} {}={}: {}\n", "", key.name, key.default_value, key.help);
     }

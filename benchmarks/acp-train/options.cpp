@@ -38,6 +38,7 @@ Settings recipe(const models::TrainingDefaults& defaults) {
           {"lr", fmt::format("{}", defaults.learning_rate)},
           {"momentum", fmt::format("{}", defaults.momentum)},
           {"weight-decay", fmt::format("{}", defaults.weight_decay)},
+          {"clip", fmt::format("{}", defaults.clip)},
           {"lr-schedule", defaults.schedule},
           {"batch-size", fmt::format("{}", defaults.batch_size)},
           {"eval-batch-size", fmt::format("{}", defaults.eval_batch_size)},
@@ -208,7 +209,7 @@ std::vector<Option> train_option_table() {
       {"no-eval", "", "", "train only", "Job"},
 
       {"optimizer", "SPEC", "",
-       "adagrad, adam, adamw, lbfgs, rmsprop, sgd; keys as in sgd:nesterov=on (default: the model's)",
+       "adagrad, adam, adamw, lamb, lbfgs, rmsprop, sgd; keys as in sgd:nesterov=on (default: the model's)",
        "Optimizer"},
       {"lr", "X", "",
        "learning rate, not scaled by the number of ranks (default: the model's; the optimizer's with another "
@@ -223,7 +224,8 @@ std::vector<Option> train_option_table() {
        "(default: the model's)",
        "Optimizer"},
       {"lr-warmup", "N", "0", "steps (or epochs, as in 5e) in which the rate rises linearly", "Optimizer"},
-      {"clip", "X", "0", "largest global norm of the reduced gradient; 0 = off", "Optimizer"},
+      {"clip", "X", "", "largest global norm of the reduced gradient; 0 = off (default: the model's)",
+       "Optimizer"},
       {"clip-local", "X", "0", "the same for this rank's gradient before compression; nothing overlaps then",
        "Optimizer"},
       {"backward-passes", "N", "1", "batches whose gradients are averaged on each rank before a step",

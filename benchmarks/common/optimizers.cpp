@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "benchmarks/common/command_line.h"
+#include "benchmarks/common/lamb.h"
 #include "comm/error.h"
 
 namespace acp::programs {
@@ -53,6 +54,15 @@ const std::vector<OptimizerInfo>& optimizers() {
       {"adagrad", {{"eps", "1e-10", "added to the denominator"}}, 0.01, {}, 0.0, false},
       {"adam", {beta1, beta2, eps, amsgrad}, 0.001, {}, 0.0, false},
       {"adamw", {beta1, beta2, eps, amsgrad}, 0.001, {}, 0.01, false},
+      {"lamb",
+       {beta1,
+        beta2,
+        {"eps", "1e-6", "added to the denominator"},
+        {"vectors", "off", "weight decay and trust ratio for tensors of one dimension, too"}},
+       0.001,
+       {},
+       0.01,
+       false},
       {"lbfgs",
        {{"iterations", "20", "most iterations in a step"},
         {"history", "100", "updates remembered"},
@@ -127,6 +137,13 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(std::string_view spec,
                                                                      .eps(values.number("eps", 0, infinity))
                                                                      .weight_decay(decay)
                                                                      .amsgrad(values.boolean("amsgrad")));
+  }
+  if (info.name == "lamb") {
+    return std::make_unique<Lamb>(std::move(parameters), LambOptions(settings.lr)
+                                                             .betas(betas())
+                                                             .eps(values.number("eps", 0, infinity))
+                                                             .weight_decay(decay)
+                                                             .adapt_vectors(values.boolean("vectors")));
   }
   if (info.name == "rmsprop") {
     return std::make_unique<optim::RMSprop>(std::move(parameters), optim::RMSpropOptions(settings.lr)

@@ -1,4 +1,4 @@
-// The optimizers of libtorch by name: "sgd", "sgd:nesterov=on", "adam:beta1=0.9,beta2=0.98".
+// The optimizers of libtorch and LAMB by name: "sgd", "sgd:nesterov=on", "adam:beta1=0.9,beta2=0.98".
 #pragma once
 
 #include <torch/optim/optimizer.h>

@@ -53,7 +53,7 @@ Evaluation evaluate(const Context& context, models::Model& model,
 
   Evaluation result{model.metric(sums), {}};
   const auto loss = sums.find("loss");
-  const auto count = sums.find("count");
+  const auto count = sums.find(sums.contains("tokens") ? "tokens" : "count");
   if (loss != sums.end() && count != sums.end() && count->second > 0)
     result.loss = loss->second / count->second;
   return result;

@@ -25,7 +25,7 @@ double sum_over_ranks(const Context& context, double value);
 
 struct Evaluation {
   models::Metric metric;
-  std::optional<double> loss;  // mean over the samples, where the model gives sums "loss" and "count"
+  std::optional<double> loss;  // mean over the tokens, else the samples, where the model gives these sums
 };
 
 // Every sample once, on one rank; sums over all ranks, so every rank has the same answer. Rank 0's buffers
