@@ -37,7 +37,7 @@ timing() {
     2) iterations=50 warmup=10 ;;
   esac
   case $1 in
-    bert*) more=(--no-eval --optimizer sgd --lr 2e-5 --momentum 0) ;;
+    bert*) dnn=$1:head=pretrain,vocab=30528 more=(--no-eval --optimizer sgd --lr 2e-5 --momentum 0) ;;
     *) more=(--no-eval --optimizer sgd --lr 0.01 --momentum 0) ;;
   esac
 }
@@ -204,7 +204,7 @@ batch_threshold() {
   for name in $(steps_of "${works:-mnist resnet9}" "${works:-mnist resnet9 resnet18}" "${works:-resnet9 resnet18 ncf}"); do
     point "$name" ssgd '' opt=ssgd
     # The budget is of a whole step: the same part of all elements as top-k's.
-    size=$(grep -oP "\"name\":\"$name/ssgd\".*?\"parameters\":\K[0-9]+" "$out/runs.json" | tail -n 1)
+    size=$(grep -oP "\"name\":\"$name/ssgd\".*?\"parameters\":\K[0-9]+" "$out/runs.json" | tail -n 1 || true)
     for part in 0.01 0.001; do
       point "$name" threshold "ratio=$part" \
         "opt=threshold:form=budget,budget=$(awk "BEGIN {printf \"%d\", ${size:-100000} * $part}")" -- --compression-error

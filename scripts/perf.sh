@@ -42,6 +42,10 @@ options=(--fusion-mb "$threshold" --seed "$seed" --backend "$backend" --device "
 add() { # OPTION VALUE: unless the value is empty
   [ -z "$2" ] || options+=("--$1" "$2")
 }
+# As in the published benchmark: masked words and next sentences, the vocabulary padded to a multiple of 8.
+if [ -n "$measures" ]; then
+  case "$dnn" in bert?base | bert?large) dnn=$dnn:head=pretrain,vocab=30528 ;; esac
+fi
 add preset "$preset"
 if [ -z "$preset" ] || [ -n "$given_dnn" ]; then add model "$dnn"; fi
 if [ -z "$preset" ] || [ -n "$given_opt" ]; then add compressor "$compressor"; fi

@@ -277,6 +277,8 @@ class Painter:
             axis.set_ylabel(ylabel if isinstance(ylabel, str) else ylabel(next(r for r, _ in drawn if r.work == work)))
             if log:
                 axis.set_yscale("log")
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter("{x:g}")
             axis.legend(fontsize=6, frameon=False)
         self.save(figure, name, caption)
 

@@ -65,7 +65,7 @@ expect 'a bad rank' 2 'rank=none'
 run env nworkers=2 opt=acpsdg dnn=mnist bs=4 iterations=1 "$perf"
 expect 'a bad compressor is told by acp-train' 2 'did you mean .*acpsgd'
 run env dry=1 nworkers=5 hosts="a:4 b:4" rdma=0 ETH_INTERFACE=eth7 dnn=bert_base opt=powersgd "$perf"
-expect 'host lists' 0 'mpirun .*-np 5 -H a:4\\?,b:4 .*btl_tcp_if_include eth7.*--model bert_base --compressor powersgd:rank=32.*--seq-len 64'
+expect 'host lists' 0 'mpirun .*-np 5 -H a:4\\?,b:4 .*btl_tcp_if_include eth7.*--model bert_base:head=pretrain\\?,vocab=30528 --compressor powersgd:rank=32.*--seq-len 64'
 run env dry=1 rdma=1 IB_INTERFACE=ib0 nworkers=2 hosts="a b" "$perf"
 expect 'InfiniBand' 0 'btl_tcp_if_include ib0'
 same 'InfiniBand is not held to TCP' "$(grep -c 'pml ob1' "$work/out")" 0
