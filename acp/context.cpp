@@ -50,6 +50,7 @@ class Ledger {
   static void add(Communicator::Traffic& sum, const Communicator::Traffic& part) {
     sum.bytes_sent += part.bytes_sent;
     sum.estimated = sum.estimated || part.estimated;
+    sum.seconds += part.seconds;
   }
   mutable std::mutex mutex_;
   std::set<const Communicator*> open_;

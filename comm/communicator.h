@@ -35,11 +35,12 @@ class Communicator {
   // "local", "mpi", "tcp", "nccl"
   virtual std::string_view backend() const = 0;
 
-  // Bytes that this rank's point-to-point layer has sent on this channel so far. Native collectives count
-  // their algorithm's known volume and set `estimated`.
+  // Of this channel so far: bytes that this rank's point-to-point layer has sent, and the time that it took.
+  // Native collectives count their algorithm's known volume and set `estimated`.
   struct Traffic {
     std::uint64_t bytes_sent = 0;
     bool estimated = false;
+    double seconds = 0;  // that operations were being performed, waiting for the peers included
   };
   virtual Traffic traffic() const = 0;
 };

@@ -65,12 +65,13 @@ struct WireCommunicator::State {
   void run(Operation& job) {
     std::optional<Failure> failure = failed();
     if (!failure) {
+      const auto begin = std::chrono::steady_clock::now();
       try {
         perform(job.op, *transport, workspace, tuning);
       } catch (...) {
         failure = fail(Failure::of(std::current_exception()), &job.op);
       }
-      count();
+      count(std::chrono::steady_clock::now() - begin);
     }
     if (failure) {
       job.done.set_exception(failure->exception());
@@ -114,7 +115,8 @@ struct WireCommunicator::State {
     return *first_failure;
   }
 
-  void count() {
+  void count(std::chrono::nanoseconds spent) {
+    nanoseconds.fetch_add(spent.count(), std::memory_order_relaxed);
     bytes_sent.store(transport->bytes_sent(), std::memory_order_relaxed);
     bytes_estimated.store(transport->bytes_estimated(), std::memory_order_relaxed);
   }
@@ -126,6 +128,7 @@ struct WireCommunicator::State {
   const std::unique_ptr<Transport> transport;
   std::atomic<std::uint64_t> bytes_sent = 0;
   std::atomic<bool> bytes_estimated = false;
+  std::atomic<std::int64_t> nanoseconds = 0;  // at work on operations
 
   std::mutex mutex;  // guards what follows
   std::condition_variable_any changed;
@@ -198,7 +201,8 @@ void WireCommunicator::abort(std::exception_ptr reason) noexcept {
 
 Communicator::Traffic WireCommunicator::traffic() const {
   return {state_->bytes_sent.load(std::memory_order_relaxed),
-          state_->bytes_estimated.load(std::memory_order_relaxed)};
+          state_->bytes_estimated.load(std::memory_order_relaxed),
+          static_cast<double>(state_->nanoseconds.load(std::memory_order_relaxed)) * 1e-9};
 }
 
 }  // namespace acp

@@ -36,7 +36,7 @@ void list_models() {
 
 void list_presets() {
   for (const auto& preset : presets()) {
-    std::cout << fmt::format("{:<20} {}\n{:<20}", preset.name, preset.summary, "");
+    std::cout << fmt::format("{}: {}\n   ", preset.name, preset.summary);
     for (const auto& [name, value] : preset.settings) {
       std::cout << (value == "true" ? fmt::format(" --{}", name) : fmt::format(" --{} {}", name, value));
     }

@@ -3,8 +3,10 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "benchmarks/acp-train/presets.h"
@@ -12,6 +14,7 @@
 #include "benchmarks/common/optimizers.h"
 #include "comm/error.h"
 #include "compressors/registry.h"
+#include "models/data_set.h"
 #include "models/model.h"
 
 namespace acp::programs {
@@ -86,13 +89,54 @@ void fill_defaults(CommandLine& line, TrainOptions& options) {
   }
 }
 
+// --model with --seq-len as its key `seq`.
+std::string read_model(const CommandLine& line) {
+  auto choice = models::choose_model(line.text("model"));
+  if (line.text("seq-len").empty()) return choice.spec.to_string();
+  const auto length = fmt::format("{}", line.integer("seq-len", 1, 1 << 20));
+  const auto& keys = choice.info->keys;
+  if (std::ranges::find(keys, "seq", &KeyInfo::name) == keys.end()) {
+    throw ConfigError(
+        fmt::format("--seq-len {}: the model {} takes no sequences", length, choice.info->name));
+  }
+  if (const auto own = choice.spec.values.find("seq");
+      own != choice.spec.values.end() && own->second != length && line.given("seq-len")) {
+    throw ConfigError(
+        fmt::format("--seq-len {} and --model {}: give one of them", length, line.text("model")));
+  }
+  choice.spec.values["seq"] = length;
+  return choice.spec.to_string();
+}
+
+// A preset's set gives way to built-in data that the user names, so that `--data synthetic` goes with every
+// preset.
+std::string read_data_set(const CommandLine& line) {
+  const auto& name = line.text("data-set");
+  if (name.empty()) return {};
+  const auto& set = models::find_data_set(name);
+  const auto& taken = models::choose_model(line.text("model")).info->data_sets;
+  if (std::ranges::find(taken, set.name) == taken.end()) {
+    throw ConfigError(fmt::format("--data-set {}: the model takes {}", name, joined(taken)));
+  }
+  const char* variable = std::getenv("ACP_DATA");
+  const std::string data = line.given("data") || variable == nullptr ? line.text("data") : variable;
+  for (const auto* each : models::data_sets()) {
+    if (!line.given("data-set") && each->built_in() && each->name == data.substr(0, data.find(':')))
+      return {};
+  }
+  return set.name;
+}
+
 void read_job(const CommandLine& line, TrainOptions& options) {
-  options.model = models::choose_model(line.text("model")).spec.to_string();
+  options.preset = line.text("preset").empty() ? "" : find_preset(line.text("preset")).name;
+  options.model = read_model(line);
   options.data = line.text("data");
+  options.data_set = read_data_set(line);
+  options.augment = !line.flag("no-augment");
   if (line.given("epochs") && line.given("iterations")) {
     throw ConfigError("--epochs and --iterations: give one of them");
   }
-  if (line.given("iterations")) {
+  if (line.given("iterations") || (!line.given("epochs") && !line.text("iterations").empty())) {
     options.iterations = line.integer("iterations", 1, most);
   } else {
     options.epochs = line.integer("epochs", 1, 1'000'000);
@@ -103,8 +147,25 @@ void read_job(const CommandLine& line, TrainOptions& options) {
   options.test_batch_size = options.eval_batch_size;
   if (!line.text("test-batch-size").empty())
     options.test_batch_size = line.integer("test-batch-size", 1, 1 << 24);
+  options.eval_every = line.integer("eval-every", 0, most);
   options.evaluate = !line.flag("no-eval");
   options.seed = static_cast<std::uint64_t>(line.integer("seed", 0, most));
+}
+
+// "bias,norm"
+std::vector<std::string> read_no_decay(const CommandLine& line) {
+  std::vector<std::string> kinds;
+  const auto& text = line.text("no-decay");
+  for (std::size_t begin = 0; begin < text.size();) {
+    const auto end = std::min(text.find(',', begin), text.size());
+    kinds.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+    if (kinds.back() == "bias" || kinds.back() == "norm") continue;
+    throw ConfigError(
+        fmt::format("--no-decay {}: \"{}\" is unknown{}; known: bias, norm, or both as bias,norm", text,
+                    kinds.back(), suggestion(kinds.back(), {"bias", "norm"})));
+  }
+  return kinds;
 }
 
 void read_optimizer(const CommandLine& line, TrainOptions& options) {
@@ -115,6 +176,8 @@ void read_optimizer(const CommandLine& line, TrainOptions& options) {
   if (!line.text("momentum").empty()) options.momentum = line.number("momentum", 0, 1);
   if (!line.text("weight-decay").empty()) options.weight_decay = line.number("weight-decay", 0, infinity);
   make_optimizer(options.optimizer, {at::zeros({1})}, {options.lr, options.momentum, options.weight_decay});
+  options.no_decay = read_no_decay(line);
+  options.label_smoothing = line.number("label-smoothing", 0, 1);
   options.lr_schedule = LrSchedule(line.text("lr-schedule"), {}).spec();
   options.lr_warmup = line.text("lr-warmup");
   lr_warmup_steps(options.lr_warmup, 1);
@@ -198,6 +261,9 @@ std::vector<Option> train_option_table() {
       {"model", "SPEC", "mnist", "NAME[:key=value,...]", "Job"},
       {"data", "DIR", "",
        "a set's folder, the folder of the sets, or synthetic (default: ACP_DATA, else built-in data)", "Job"},
+      {"data-set", "NAME", "", "which of the folder's sets (default: the one that the model prefers)", "Job"},
+      {"no-augment", "", "", "take training samples as they are", "Job"},
+      {"seq-len", "N", "", "length of a sequence: the model's key seq", "Job"},
       {"epochs", "N", "", "passes over the training set (default: the model's, as --list-models prints)",
        "Job"},
       {"iterations", "N", "", "measured steps instead of epochs", "Job"},
@@ -206,6 +272,7 @@ std::vector<Option> train_option_table() {
       {"eval-batch-size", "N", "", "samples per rank and batch of an evaluation (default: the model's)",
        "Job"},
       {"test-batch-size", "N", "", "the same for the test at the end (default: --eval-batch-size)", "Job"},
+      {"eval-every", "N", "0", "steps between evaluations; 0 = at the end of every epoch", "Job"},
       {"no-eval", "", "", "train only", "Job"},
 
       {"optimizer", "SPEC", "",
@@ -219,6 +286,10 @@ std::vector<Option> train_option_table() {
       {"momentum", "X", "", "of sgd and rmsprop (default: the model's; 0 with another optimizer)",
        "Optimizer"},
       {"weight-decay", "X", "", "default: the optimizer's, 0 but for adamw (0.01)", "Optimizer"},
+      {"no-decay", "LIST", "",
+       "parameters without weight decay: bias, norm (all of normalisation layers), or bias,norm",
+       "Optimizer"},
+      {"label-smoothing", "X", "0", "share of a target that is spread over all classes, 0 to 1", "Optimizer"},
       {"lr-schedule", "SPEC", "",
        "constant, cosine, exponential, inverse, inverse-sqrt, linear, milestones, piecewise, plateau, step "
        "(default: the model's)",

@@ -16,19 +16,25 @@ struct TrainOptions {
   enum class Action : std::uint8_t { train, help, version, list_models, list_presets, check_data };
   Action action = Action::train;
 
+  std::string preset;            // its name, or empty
   std::string model;             // specification, normalised
   std::string data;              // folder, "synthetic", or empty = ACP_DATA, else built-in data
+  std::string data_set;          // which of a folder's sets; empty = the model's preferred one
+  bool augment = true;           // training samples
   std::int64_t epochs = 0;       // 0 when iterations count
   std::int64_t iterations = 0;   // measured steps; 0 when epochs count
   std::int64_t warmup = 0;       // steps that are not measured
   std::int64_t batch_size = 64;  // per rank and backward pass
   std::int64_t eval_batch_size = 1000, test_batch_size = 1000;
+  std::int64_t eval_every = 0;  // steps; 0 = at the end of every epoch
   bool evaluate = true;
 
   std::string optimizer = "sgd", lr_schedule = "constant";
   double lr = 0.1;
   bool scale_lr = false;  // lr times the number of ranks
   std::optional<double> momentum, weight_decay;
+  std::vector<std::string> no_decay;  // of "bias", "norm"
+  double label_smoothing = 0;
   std::string lr_warmup = "0";  // steps, or epochs as in "5e"
   double clip = 0;              // global norm of the reduced gradient; 0 = off
 

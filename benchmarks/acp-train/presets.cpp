@@ -1,59 +1,43 @@
-// See presets.h. A preset more is one entry here.
+// See presets.h.
 #include "benchmarks/acp-train/presets.h"
 
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "benchmarks/common/command_line.h"
 #include "comm/error.h"
 
 namespace acp::programs {
 
+namespace {
+
+// "--a x --b" as {a, x}, {b, true}.
+Settings settings_of(const char* options) {
+  Settings settings;
+  std::istringstream words(options);
+  for (std::string word; words >> word;) {
+    if (word.starts_with("--")) {
+      settings.emplace_back(word.substr(2), "true");
+    } else {
+      settings.back().second = word;
+    }
+  }
+  return settings;
+}
+
+}  // namespace
+
 const std::vector<Preset>& presets() {
-  static const std::vector<Preset> all = {
-      {"acp-mnist",
-       "the MNIST network of the ACP-SGD example, ACP-SGD at rank 4, 3 epochs",
-       {{"model", "mnist"},
-        {"compressor", "acpsgd:rank=4"},
-        {"epochs", "3"},
-        {"batch-size", "64"},
-        {"optimizer", "sgd"},
-        {"lr", "0.05"},
-        {"momentum", "0.9"},
-        {"lr-schedule", "linear"}}},
-      {"acp-mnist-original",
-       "the same with the settings that the example was published with: 10 epochs, rate 0.01 per rank, "
-       "momentum 0.5",
-       {{"model", "mnist"},
-        {"compressor", "acpsgd:rank=4"},
-        {"epochs", "10"},
-        {"batch-size", "64"},
-        {"optimizer", "sgd"},
-        {"lr", "0.01"},
-        {"scale-lr", "true"},
-        {"momentum", "0.5"},
-        {"lr-schedule", "constant"}}},
-      {"powersgd-mnist",
-       "the MNIST network with Power-SGD at rank 4, 3 epochs",
-       {{"model", "mnist"},
-        {"compressor", "powersgd:rank=4"},
-        {"epochs", "3"},
-        {"batch-size", "64"},
-        {"optimizer", "sgd"},
-        {"lr", "0.05"},
-        {"momentum", "0.9"},
-        {"lr-schedule", "linear"}}},
-      {"ssgd-mnist",
-       "the MNIST network with uncompressed gradients, 3 epochs: what the others are compared with",
-       {{"model", "mnist"},
-        {"compressor", "none"},
-        {"epochs", "3"},
-        {"batch-size", "64"},
-        {"optimizer", "sgd"},
-        {"lr", "0.05"},
-        {"momentum", "0.9"},
-        {"lr-schedule", "linear"}}}};
+  static const std::vector<Preset> all = [] {
+    std::vector<Preset> made;
+    for (const auto& text : preset_texts()) {
+      made.push_back({text.name, text.summary, settings_of(text.options)});
+    }
+    std::ranges::sort(made, {}, &Preset::name);
+    return made;
+  }();
   return all;
 }
 

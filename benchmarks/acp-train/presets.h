@@ -7,13 +7,21 @@
 
 namespace acp::programs {
 
-// Option name and value, as on the command line.
+// Option name and value, as on the command line; a flag's value is "true".
 using Settings = std::vector<std::pair<std::string, std::string>>;
 
 struct Preset {
   std::string name, summary;
   Settings settings;
 };
+
+// As preset_table.cpp has them: "--model mnist --epochs 3".
+struct PresetText {
+  const char* name;
+  const char* summary;
+  const char* options;
+};
+std::vector<PresetText> preset_texts();
 
 // In alphabetical order.
 const std::vector<Preset>& presets();

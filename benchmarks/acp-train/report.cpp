@@ -17,6 +17,7 @@ json figure(const std::optional<Evaluation>& evaluation) {
   if (!evaluation) return nullptr;
   json result = {{"name", evaluation->metric.name}, {"value", evaluation->metric.value}};
   if (evaluation->loss) result["loss"] = *evaluation->loss;
+  result["metrics"] = evaluation->means;
   return result;
 }
 
@@ -38,8 +39,11 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
   for (const auto& sample : result.samples) seconds += sample.total;
   const auto steps = static_cast<std::int64_t>(result.samples.size());
   const auto samples = static_cast<double>(steps * result.samples_per_step);
+  const auto tokens = samples * static_cast<double>(result.tokens_per_sample);
   json object = {{"model", options.model},
+                 {"preset", optional_text(options.preset)},
                  {"data", result.data},
+                 {"augment", options.augment},
                  {"world_size", context.size()},
                  {"backend", context.backend()},
                  {"algorithm", options.algorithm},
@@ -56,6 +60,8 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
                  {"lr", result.lr},
                  {"momentum", options.momentum ? json(*options.momentum) : json(nullptr)},
                  {"weight_decay", options.weight_decay ? json(*options.weight_decay) : json(nullptr)},
+                 {"no_decay", options.no_decay},
+                 {"label_smoothing", options.label_smoothing},
                  {"lr_schedule", options.lr_schedule},
                  {"lr_warmup", result.lr_warmup_steps},
                  {"clip", options.clip},
@@ -71,6 +77,7 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
                  {"seconds", seconds},
                  {"total_seconds", result.total_seconds},
                  {"samples_per_second", seconds > 0 ? samples / seconds : 0},
+                 {"tokens_per_second", tokens > 0 && seconds > 0 ? json(tokens / seconds) : json(nullptr)},
                  {"step_ms", step_times(result.samples)},
                  {"parameters", result.elements},
                  {"payload_bytes_per_step", bytes(traffic.payload_bytes_per_step)},
@@ -92,8 +99,9 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
                  {"peak_rss_mb", peak_rss_mb()},
                  {"version", ACP_VERSION}};
   if (steps == 0) {  // nothing was measured, which is not the same as zero
-    for (const char* figure : {"samples_per_second", "payload_bytes_per_step", "compression_ratio",
-                               "collectives_per_step", "bytes_sent_per_step", "wire_ratio"}) {
+    for (const char* figure :
+         {"samples_per_second", "payload_bytes_per_step", "compression_ratio", "tokens_per_second",
+          "collectives_per_step", "bytes_sent_per_step", "wire_ratio"}) {
       object[figure] = nullptr;
     }
     for (auto& part : object["step_ms"]) part = nullptr;
@@ -110,8 +118,7 @@ std::vector<std::string> summary(const json& report) {
   const auto number = [&](const json& value) { return value.get<double>(); };
   for (const char* part : {"eval", "test"}) {
     if (report[part].is_null()) continue;
-    add(part,
-        fmt::format("{} {:.2f}", report[part]["name"].get<std::string>(), number(report[part]["value"])));
+    add(part, to_string(models::Metric{report[part]["name"], number(report[part]["value"])}));
   }
   const auto parameters = [&] {
     add("parameters",
@@ -124,14 +131,16 @@ std::vector<std::string> summary(const json& report) {
     return parameters();
   }
   const auto& ms = report["step_ms"];
-  add("speed", fmt::format("{:.0f} samples/s over all ranks", number(report["samples_per_second"])));
+  const auto& tokens = report["tokens_per_second"];
+  add("speed", fmt::format("{:.1f} samples/s over all ranks{}", number(report["samples_per_second"]),
+                           tokens.is_null() ? "" : fmt::format(" ({:.0f} tokens/s)", number(tokens))));
   add("step", fmt::format("{:.2f} ms (median; p10 {:.2f}, p90 {:.2f})", number(ms["median"]),
                           number(ms["p10"]), number(ms["p90"])));
   add("mean step",
       fmt::format("{:.2f} ms = data {:.2f} + compute {:.2f} + exposed communication {:.2f}; beside them "
-                  "encode {:.2f}, decode {:.2f}",
+                  "encode {:.2f}, decode {:.2f}, communication {:.2f}",
                   number(ms["mean"]), number(ms["data"]), number(ms["compute"]), number(ms["exposed_comm"]),
-                  number(ms["encode"]), number(ms["decode"])));
+                  number(ms["encode"]), number(ms["decode"]), number(ms["comm"])));
   add("payload", fmt::format("{:.0f} bytes per step and rank, compression ratio {:.2f}",
                              number(report["payload_bytes_per_step"]), number(report["compression_ratio"])));
   if (!report["wire_ratio"].is_null()) {

@@ -25,9 +25,21 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-std::string describe(const Evaluation& evaluation) {
-  const auto unit = evaluation.metric.name == "accuracy" ? " %" : "";
-  return fmt::format("{} {:.2f}{}", evaluation.metric.name, evaluation.metric.value, unit);
+// A sample that is a sequence of tokens has as many as its first input is long.
+std::int64_t tokens_of(const models::SampleSpec& sample) {
+  if (sample.inputs.empty()) return 0;
+  const auto& first = sample.inputs.front();
+  return first.classes > 0 && first.shape.size() == 1 ? first.shape.front() : 0;
+}
+
+// The names of the sets that come into question, the preferred first.
+std::vector<std::string> sets_for(const models::ModelInfo& model, const TrainOptions& options) {
+  if (options.data_set.empty()) return model.data_sets;
+  return {options.data_set};
+}
+
+nlohmann::json figure(const Evaluation& evaluation) {
+  return {{"name", evaluation.metric.name}, {"value", evaluation.metric.value}};
 }
 
 }  // namespace
@@ -47,28 +59,28 @@ void Trainer::prepare() {
   auto choice = models::choose_model(options_.model);
   models::DataChoice data_choice;
   agree(context_, [&] {
-    data_choice = models::choose_data(choice.info->data_sets, options_.data);
-    data_ = models::load_data(data_choice, {.wanted = choice.sample(), .seed = options_.seed});
+    data_choice = models::choose_data(sets_for(*choice.info, options_), options_.data);
+    data_ = models::load_data(
+        data_choice, {.wanted = choice.sample(), .seed = options_.seed, .augment = options_.augment});
     choice.fit(data_);
     model_ = choice.make();
+    model_->set_label_smoothing(options_.label_smoothing);
     model_->to(context_.device());
   });
   result_.data = data_choice.spec.to_string();
   result_.data_sentence = data_choice.sentence;
+  result_.tokens_per_sample = tokens_of(data_.sample);
   broadcast_parameters(*model_);
   // From here on every rank draws numbers of its own (dropout).
   torch::manual_seed(options_.seed + 0x9e3779b9U + static_cast<std::uint64_t>(context_.rank()));
 
   parameters_ = unique_parameters(*model_);
-  std::vector<at::Tensor> tensors;
   for (const auto& [name, tensor] : parameters_) {
-    tensors.push_back(tensor);
     result_.elements += tensor.numel();
     result_.dense_bytes += static_cast<std::int64_t>(tensor.nbytes());
   }
   result_.lr = options_.lr * (options_.scale_lr ? context_.size() : 1);
-  optimizer_ =
-      make_optimizer(options_.optimizer, tensors, {result_.lr, options_.momentum, options_.weight_decay});
+  optimizer_ = make_optimizer();
   auto reduction = options_.reduction;
   // ACP_TRACE's timeline belongs to the context.
   if (const char* file = std::getenv("ACP_TRACE"); file != nullptr && *file != '\0') {
@@ -85,6 +97,17 @@ void Trainer::prepare() {
   result_.compressor = factory.spec();
   result_.memory = factory.memory();
   result_.granularity = factory.granularity();
+}
+
+std::unique_ptr<torch::optim::Optimizer> Trainer::make_optimizer() {
+  std::vector<at::Tensor> decayed, undecayed;
+  const auto spared = undecayed_parameters(*model_, options_.no_decay);
+  for (const auto& [name, tensor] : parameters_) {
+    const bool decays = std::ranges::find(spared, name, &NamedTensors::value_type::first) == spared.end();
+    (decays ? decayed : undecayed).push_back(tensor);
+  }
+  return programs::make_optimizer(options_.optimizer, decayed, undecayed,
+                                  {result_.lr, options_.momentum, options_.weight_decay});
 }
 
 void Trainer::plan_run() {
@@ -121,7 +144,10 @@ TrainState Trainer::state() {
           *schedule_,
           position_,
           options_.seed,
-          options_.model + " with " + options_.optimizer,
+          options_.model + " with " + options_.optimizer +
+              (options_.no_decay.empty()
+                   ? ""
+                   : " and --no-decay " + fmt::format("{}", fmt::join(options_.no_decay, ","))),
           {{"--data", result_.data},
            {"--compressor", result_.compressor},
            {"--memory", result_.memory},
@@ -164,7 +190,7 @@ TrainResult Trainer::run() {
     auto test_options = eval_options_;
     test_options.batch_size = options_.test_batch_size;
     result_.test = programs::evaluate(context_, *model_, data_.test, test_options);
-    console_.line("test: " + describe(*result_.test));
+    console_.line("test: " + to_string(result_.test->metric));
   }
   result_.end = position_;
   if (result_.traffic.empty())
@@ -184,6 +210,7 @@ void Trainer::train_epoch() {
     step(epoch);
     result_.stopped_by = stop_.poll(context_);
     if (result_.stopped_by != 0) return;
+    if (options_.eval_every > 0 && position_.step % options_.eval_every == 0) evaluate_between();
     if (options_.checkpoint_every > 0 && position_.step % options_.checkpoint_every == 0) save();
   }
 }
@@ -220,6 +247,7 @@ at::Tensor Trainer::forward_backward(const std::function<models::Batch()>& next_
 void Trainer::step(models::Epoch& epoch) {
   StepSample sample;
   const auto before = reducer_->statistics();
+  const double comm_before = reducer_->traffic().seconds;
   if (measured() && result_.traffic.empty())
     result_.traffic.push_back({before, reducer_->traffic().bytes_sent});
   const auto begin = Clock::now();
@@ -250,16 +278,22 @@ void Trainer::step(models::Epoch& epoch) {
   sample.exposed = after.exposed_seconds - before.exposed_seconds;
   sample.encode = after.encode_seconds - before.encode_seconds;
   sample.decode = after.decode_seconds - before.decode_seconds;
+  sample.comm = reducer_->traffic().seconds - comm_before;
+  train_seconds_ += sample.total;
   if (measured()) {
     result_.samples.push_back(sample);
     result_.traffic.push_back({after, reducer_->traffic().bytes_sent});
   }
   ++position_.step;
   position_.batch += passes_;
-  report_step(sample, loss.item<double>(), after.compression_error - before.compression_error);
+  ReducerStatistics moved;  // in this step
+  moved.payload_bytes = after.payload_bytes - before.payload_bytes;
+  moved.dense_bytes = after.dense_bytes - before.dense_bytes;
+  moved.compression_error = after.compression_error - before.compression_error;
+  report_step(sample, loss.item<double>(), moved);
 }
 
-void Trainer::report_step(const StepSample& sample, double loss, double compression_error) {
+void Trainer::report_step(const StepSample& sample, double loss, const ReducerStatistics& moved) {
   const auto rate = static_cast<double>(result_.samples_per_step) / sample.total;
   const auto place = [&] {
     return fmt::format("epoch {} step {}/{}: loss {:.4f}, lr {:.4g}, {:.0f} samples/s", position_.epoch + 1,
@@ -275,9 +309,18 @@ void Trainer::report_step(const StepSample& sample, double loss, double compress
                          {"lr", lr_},
                          {"step_ms", sample.total * 1e3},
                          {"exposed_comm_ms", sample.exposed * 1e3},
-                         {"samples_per_second", rate}};
-  if (options_.reduction.compression_error()) line["compression_error"] = compression_error;
+                         {"samples_per_second", rate},
+                         {"payload_bytes", moved.payload_bytes},
+                         {"dense_bytes", moved.dense_bytes}};
+  if (options_.reduction.compression_error()) line["compression_error"] = moved.compression_error;
   metrics_->write(line);
+}
+
+// What the run has cost up to here; of this process.
+void Trainer::write_so_far(nlohmann::json& line) const {
+  line["train_seconds"] = train_seconds_;
+  line["payload_bytes"] = reducer_->statistics().payload_bytes;
+  line["bytes_sent"] = reducer_->traffic().bytes_sent;
 }
 
 // Of the whole validation part (else the test part), into result_.eval.
@@ -285,6 +328,21 @@ void Trainer::evaluate() {
   if (!options_.evaluate || !data_.eval) return;
   result_.eval = programs::evaluate(context_, *model_, data_.eval, eval_options_);
   if (result_.eval->loss) schedule_->evaluated(*result_.eval->loss);
+}
+
+// Of --eval-every, inside an epoch. At an epoch's end and the run's there is an evaluation anyway.
+void Trainer::evaluate_between() {
+  if (!options_.evaluate || !data_.eval || epoch_complete() || position_.step >= total_steps_) return;
+  evaluate();
+  nlohmann::json line = {{"kind", "eval"},
+                         {"epoch", position_.epoch + 1},
+                         {"step", position_.step},
+                         {"lr", lr_},
+                         {"eval", figure(*result_.eval)}};
+  if (result_.eval->loss) line["eval_loss"] = *result_.eval->loss;
+  write_so_far(line);
+  console_.line(fmt::format("step {}: {}", position_.step, to_string(result_.eval->metric)));
+  metrics_->write(line);
 }
 
 void Trainer::end_epoch() {
@@ -296,11 +354,13 @@ void Trainer::end_epoch() {
                          {"step", position_.step},
                          {"lr", lr_},
                          {"train_loss", position_.train_loss}};
+  write_so_far(line);
   auto text = fmt::format("epoch {}: train loss {:.4f}", position_.epoch + 1, position_.train_loss);
-  if (options_.epochs > 0 || position_.step >= total_steps_) evaluate();
-  if (result_.eval) {
-    text += ", " + describe(*result_.eval);
-    line["eval"] = {{"name", result_.eval->metric.name}, {"value", result_.eval->metric.value}};
+  const bool evaluates = options_.epochs > 0 || options_.eval_every > 0 || position_.step >= total_steps_;
+  if (evaluates) evaluate();
+  if (evaluates && result_.eval) {
+    text += ", " + to_string(result_.eval->metric);
+    line["eval"] = figure(*result_.eval);
     if (result_.eval->loss) line["eval_loss"] = *result_.eval->loss;
   }
   console_.line(text);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,11 +40,12 @@ struct TrainState;  // checkpoints.h
 
 // All that the report needs, beside the options.
 struct TrainResult {
-  std::vector<StepSample> samples;    // of the measured steps
-  std::vector<Traffic> traffic;       // one more than samples
-  std::int64_t samples_per_step = 0;  // over all ranks
-  std::int64_t elements = 0;          // of all gradients
-  std::int64_t dense_bytes = 0;       // the same in their own dtype
+  std::vector<StepSample> samples;     // of the measured steps
+  std::vector<Traffic> traffic;        // one more than samples
+  std::int64_t samples_per_step = 0;   // over all ranks
+  std::int64_t tokens_per_sample = 0;  // of sequences; else 0
+  std::int64_t elements = 0;           // of all gradients
+  std::int64_t dense_bytes = 0;        // the same in their own dtype
   Position end;
   double lr = 0;  // the base rate, scaled if asked for
   std::int64_t lr_warmup_steps = 0;
@@ -70,9 +72,12 @@ class Trainer {
   void step(models::Epoch& epoch);
   at::Tensor forward_backward(const std::function<models::Batch()>& next_batch);
   models::Batch fetch(models::Epoch& epoch, StepSample& sample);
-  void report_step(const StepSample& sample, double loss, double compression_error);
+  void report_step(const StepSample& sample, double loss, const ReducerStatistics& moved);
   void end_epoch();
+  std::unique_ptr<torch::optim::Optimizer> make_optimizer();
+  void write_so_far(nlohmann::json& line) const;
   void evaluate();
+  void evaluate_between();
   TrainState state();
   void save();
   bool measured() const { return position_.step >= options_.warmup; }
@@ -96,6 +101,7 @@ class Trainer {
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
   std::unique_ptr<GradientReducer> reducer_;
   std::optional<LrSchedule> schedule_;
+  double train_seconds_ = 0;  // of the steps of this process
   std::int64_t steps_per_epoch_ = 0, total_steps_ = 0, passes_ = 1;
   double lr_ = 0;  // of the last step
 };

@@ -26,6 +26,7 @@ nlohmann::json step_times(const std::vector<StepSample>& samples) {
     sum.exposed += sample.exposed;
     sum.encode += sample.encode;
     sum.decode += sample.decode;
+    sum.comm += sample.comm;
   }
   if (totals.empty()) totals.push_back(0);
   std::sort(totals.begin(), totals.end());
@@ -38,7 +39,8 @@ nlohmann::json step_times(const std::vector<StepSample>& samples) {
           {"compute", std::max(0.0, sum.total - sum.data - sum.exposed) * scale},
           {"exposed_comm", sum.exposed * scale},
           {"encode", sum.encode * scale},
-          {"decode", sum.decode * scale}};
+          {"decode", sum.decode * scale},
+          {"comm", sum.comm * scale}};
 }
 
 TrafficSummary summarize(const std::vector<Traffic>& snapshots, std::int64_t elements, int world_size) {

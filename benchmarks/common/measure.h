@@ -15,14 +15,15 @@ struct StepSample {
   double data = 0;     // waiting for the batch
   double exposed = 0;  // waiting for the reduction with nothing else to do
   double encode = 0, decode = 0;
+  double comm = 0;  // collectives of the gradients were being performed, waiting for the peers included
 };
 
 // Linear interpolation between the two nearest ranks; `sorted` must not be empty. q in 0 .. 1.
 double percentile(const std::vector<double>& sorted, double q);
 
 // Milliseconds: median, p10, p90 of the steps' totals; means of total (`mean`), of its parts `data`,
-// `exposed_comm` and `compute` (the rest), and of `encode` and `decode`, which overlap with compute. Zeros
-// without steps.
+// `exposed_comm` and `compute` (the rest), and of `encode`, `decode` and `comm`, which overlap with compute
+// and with each other. Zeros without steps.
 nlohmann::json step_times(const std::vector<StepSample>& samples);
 
 // What the reductions of the measured steps have moved. `snapshots` are running totals: one taken before the

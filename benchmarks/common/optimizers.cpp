@@ -172,6 +172,24 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(std::string_view spec,
   return make_optimizer(spec, std::move(parameters), OptimizerSettings{lr, momentum, weight_decay});
 }
 
+std::unique_ptr<torch::optim::Optimizer> make_optimizer(std::string_view spec,
+                                                        std::vector<at::Tensor> decayed,
+                                                        std::vector<at::Tensor> undecayed,
+                                                        const OptimizerSettings& settings) {
+  const double decay = settings.weight_decay.value_or(find_optimizer(spec).weight_decay.value_or(0));
+  if (undecayed.empty() || decay == 0) {  // some optimizers take one group alone
+    decayed.insert(decayed.end(), undecayed.begin(), undecayed.end());
+    return make_optimizer(spec, std::move(decayed), settings);
+  }
+  auto without = settings;
+  without.weight_decay = 0;
+  auto rest = make_optimizer(spec, std::move(undecayed), without);
+  if (decayed.empty()) return rest;
+  auto optimizer = make_optimizer(spec, std::move(decayed), settings);
+  optimizer->add_param_group(rest->param_groups().front());
+  return optimizer;
+}
+
 void set_learning_rate(torch::optim::Optimizer& optimizer, double lr) {
   for (auto& group : optimizer.param_groups()) group.options().set_lr(lr);
 }

@@ -47,6 +47,12 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(std::string_view spec,
                                                         std::vector<at::Tensor> parameters, double lr,
                                                         double momentum, double weight_decay);
 
+// The same with two groups of parameters: the second has no weight decay.
+std::unique_ptr<torch::optim::Optimizer> make_optimizer(std::string_view spec,
+                                                        std::vector<at::Tensor> decayed,
+                                                        std::vector<at::Tensor> undecayed,
+                                                        const OptimizerSettings& settings);
+
 // Sets the rate of every parameter group.
 void set_learning_rate(torch::optim::Optimizer& optimizer, double lr);
 

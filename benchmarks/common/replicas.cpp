@@ -1,13 +1,31 @@
 // See replicas.h.
 #include "benchmarks/common/replicas.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <unordered_set>
 
 #include "acp/broadcast.h"
 
 namespace acp::programs {
+
+namespace {
+
+void choose_undecayed(const torch::nn::Module& module, const std::vector<std::string>& kinds,
+                      std::unordered_set<const void*>& chosen) {
+  const auto wanted = [&](const char* kind) { return std::ranges::find(kinds, kind) != kinds.end(); };
+  const bool norm = wanted("norm") && module.name().find("Norm") != std::string::npos;
+  for (const auto& item : module.named_parameters(/*recurse=*/false)) {
+    if (norm || (wanted("bias") && item.key().starts_with("bias"))) {
+      chosen.insert(item.value().unsafeGetTensorImpl());
+    }
+  }
+  for (const auto& child : module.children()) choose_undecayed(*child, kinds, chosen);
+}
+
+}  // namespace
 
 NamedTensors unique_parameters(const torch::nn::Module& model) {
   NamedTensors result;
@@ -20,6 +38,15 @@ NamedTensors unique_parameters(const torch::nn::Module& model) {
   return result;
 }
 
+NamedTensors undecayed_parameters(const torch::nn::Module& model, const std::vector<std::string>& kinds) {
+  std::unordered_set<const void*> chosen;
+  choose_undecayed(model, kinds, chosen);
+  auto result = unique_parameters(model);
+  std::erase_if(result,
+                [&](const auto& item) { return !chosen.contains(item.second.unsafeGetTensorImpl()); });
+  return result;
+}
+
 void broadcast_buffers(const torch::nn::Module& model) {
   const torch::NoGradGuard no_grad;
   broadcast_parameters(named_tensors(model.named_buffers()));
@@ -29,6 +56,11 @@ double sum_over_ranks(const Context& context, double value) {
   auto tensor = at::full({1}, value, at::kDouble);
   perform(context.user_channel(), Collective::all_reduce(tensor));
   return tensor.item<double>();
+}
+
+std::string to_string(const models::Metric& metric) {
+  if (metric.name == "accuracy") return fmt::format("accuracy {:.2f} %", metric.value);
+  return fmt::format("{} {:.{}f}", metric.name, metric.value, metric.value < 2 ? 4 : 2);
 }
 
 Evaluation evaluate(const Context& context, models::Model& model,
@@ -51,11 +83,14 @@ Evaluation evaluate(const Context& context, models::Model& model,
   const auto* total = tensor.const_data_ptr<double>();
   for (auto& [name, value] : sums) value = *total++;
 
-  Evaluation result{model.metric(sums), {}};
+  Evaluation result{model.metric(sums), {}, {}};
   const auto loss = sums.find("loss");
   const auto count = sums.find(sums.contains("tokens") ? "tokens" : "count");
-  if (loss != sums.end() && count != sums.end() && count->second > 0)
-    result.loss = loss->second / count->second;
+  if (count == sums.end() || count->second <= 0) return result;
+  if (loss != sums.end()) result.loss = loss->second / count->second;
+  for (const auto& [name, sum] : sums) {
+    if (name != "count" && name != "tokens") result.means[name] = sum / count->second;
+  }
   return result;
 }
 

@@ -17,15 +17,23 @@ namespace acp::programs {
 // Trained parameters under their names; a tensor that has two names comes once, under its first.
 NamedTensors unique_parameters(const torch::nn::Module& model);
 
+// Those of the parameters whose gradients get no weight decay. `kinds`: "bias" (parameters whose own name
+// begins with it), "norm" (all parameters of modules whose type has "Norm" in its name).
+NamedTensors undecayed_parameters(const torch::nn::Module& model, const std::vector<std::string>& kinds);
+
 // Rank 0's buffers (running statistics of batch norm) go everywhere. A collective call.
 void broadcast_buffers(const torch::nn::Module& model);
 
 // Sum of `value` over all ranks, in double. A collective call.
 double sum_over_ranks(const Context& context, double value);
 
+// "accuracy 98.47 %", "HR@10 0.6321"
+std::string to_string(const models::Metric& metric);
+
 struct Evaluation {
   models::Metric metric;
   std::optional<double> loss;  // mean over the tokens, else the samples, where the model gives these sums
+  models::Sums means;          // every other sum / the same number
 };
 
 // Every sample once, on one rank; sums over all ranks, so every rank has the same answer. Rank 0's buffers

@@ -15,8 +15,8 @@ TEST_CASE("percentiles interpolate", "[api][measure]") {
 }
 
 TEST_CASE("a step is data, compute and exposed communication", "[api][measure]") {
-  const std::vector<StepSample> samples = {{0.010, 0.001, 0.002, 0.003, 0.001},
-                                           {0.030, 0.003, 0.006, 0.001, 0.001}};
+  const std::vector<StepSample> samples = {{0.010, 0.001, 0.002, 0.003, 0.001, 0.004},
+                                           {0.030, 0.003, 0.006, 0.001, 0.001, 0.010}};
   const auto ms = step_times(samples);
   CHECK(ms["median"].get<double>() == Approx(20));
   CHECK(ms["mean"].get<double>() == Approx(20));
@@ -27,6 +27,7 @@ TEST_CASE("a step is data, compute and exposed communication", "[api][measure]")
   CHECK(ms["compute"].get<double>() == Approx(14));
   CHECK(ms["encode"].get<double>() == Approx(2));
   CHECK(ms["decode"].get<double>() == Approx(1));
+  CHECK(ms["comm"].get<double>() == Approx(7));
   CHECK(step_times({})["median"].get<double>() == 0);
 }
 

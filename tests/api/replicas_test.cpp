@@ -25,11 +25,12 @@ struct Counting : models::Model {
     register_parameter("frozen", torch::ones({2}), false);
   }
   at::Tensor loss(const models::Batch& batch) override { return (batch.inputs[0] * weight.sum()).mean(); }
-  models::Sums no_sums() const override { return {{"count", 0}, {"loss", 0}}; }
+  models::Sums no_sums() const override { return {{"count", 0}, {"loss", 0}, {"doubled", 0}}; }
   models::Sums evaluate(const models::Batch& batch) override {
     CHECK_FALSE(is_training());
     return {{"count", static_cast<double>(batch.size)},
-            {"loss", (batch.inputs[0] + shift).sum().item<double>()}};
+            {"loss", (batch.inputs[0] + shift).sum().item<double>()},
+            {"doubled", 2 * batch.inputs[0].sum().item<double>()}};
   }
   models::Metric metric(const models::Sums& sums) const override {
     return {"samples", sums.at("count"), true};
@@ -65,6 +66,8 @@ TEST_CASE("an evaluation covers each sample once, with rank 0's buffers", "[api]
       const std::lock_guard lock(mutex);
       CHECK(model.is_training());
       CHECK(model.shift.item<float>() == 1);
+      CHECK(result.means.size() == 2);
+      CHECK(result.means.at("doubled") == Approx(22.0));
       answers.emplace(result.metric.value, *result.loss);
     });
     REQUIRE(answers.size() == 1);
@@ -90,6 +93,27 @@ TEST_CASE("tied weights are one parameter", "[api][replicas]") {
   const auto parameters = unique_parameters(Tied());
   REQUIRE(parameters.size() == 1);
   CHECK(parameters[0].first == "a");
+}
+
+TEST_CASE("weight decay leaves out biases and normalisation, as asked for", "[api][replicas]") {
+  const torch::nn::Sequential net(torch::nn::Conv2d(1, 2, 3), torch::nn::BatchNorm2d(2),
+                                  torch::nn::LSTM(2, 2), torch::nn::Linear(2, 2));
+  const auto names = [&](const std::vector<std::string>& kinds) {
+    std::set<std::string> found;
+    for (const auto& [name, tensor] : undecayed_parameters(*net, kinds)) found.insert(name);
+    return found;
+  };
+  CHECK(names({}).empty());
+  CHECK(names({"norm"}) == std::set<std::string>{"1.weight", "1.bias"});
+  CHECK(names({"bias"}) ==
+        std::set<std::string>{"0.bias", "1.bias", "2.bias_ih_l0", "2.bias_hh_l0", "3.bias"});
+  CHECK(names({"bias", "norm"}).size() == 6);
+}
+
+TEST_CASE("figures are written as their kind is read", "[api][replicas]") {
+  CHECK(to_string(models::Metric{"accuracy", 98.472, true}) == "accuracy 98.47 %");
+  CHECK(to_string(models::Metric{"perplexity", 123.456, false}) == "perplexity 123.46");
+  CHECK(to_string(models::Metric{"HR@10", 0.60123, true}) == "HR@10 0.6012");
 }
 
 TEST_CASE("an error on some ranks ends all of them with the same code and message", "[api][replicas]") {

@@ -104,6 +104,51 @@ TEST_CASE("presets are defaults, and all of them parse", "[api][train-options]")
   CHECK(parse({"--preset", "acp-mnist-original"}).scale_lr);
 }
 
+TEST_CASE("a preset's settings reach the run, its data set gives way to built-in data",
+          "[api][train-options]") {
+  const auto resnet = parse({"--preset", "legacy-resnet18-cifar100"});
+  CHECK(resnet.preset == "legacy-resnet18-cifar100");
+  CHECK(resnet.data_set == "cifar100");
+  CHECK(resnet.no_decay == std::vector<std::string>{"norm"});
+  CHECK(resnet.lr_warmup == "5e");
+  CHECK(resnet.scale_lr);
+  CHECK(parse({"--preset", "legacy-resnet18-cifar100", "--data", "synthetic"}).data_set.empty());
+  CHECK(parse({"--preset", "legacy-resnet18-cifar100", "--data-set", "cifar10"}).data_set == "cifar10");
+  const auto hybrids = parse({"--preset", "hybrids-lstm-ptb"});
+  CHECK(hybrids.reduction.clip_local() == 0.25);
+  CHECK(hybrids.lr == 20);
+  const auto bert = parse({"--preset", "acp-bert-base"});
+  CHECK_THAT(bert.model, ContainsSubstring("seq=64") && ContainsSubstring("head=pretrain"));
+  CHECK(bert.iterations == 50);
+  CHECK(bert.epochs == 0);
+  CHECK(parse({"--preset", "acp-bert-base", "--epochs", "1"}).iterations == 0);
+  CHECK(parse({"--preset", "lgreco-resnet50-imagenet"}).label_smoothing == 0.1);
+}
+
+TEST_CASE("lengths of sequences are the model's key", "[api][train-options]") {
+  CHECK_THAT(parse({"--model", "lstm-lm", "--seq-len", "20"}).model, ContainsSubstring("seq=20"));
+  CHECK_THAT(parse({"--model", "lstm-lm:seq=20", "--seq-len", "20"}).model, ContainsSubstring("seq=20"));
+  fails({"--model", "lstm-lm:seq=30", "--seq-len", "20"}, "give one of them");
+  fails({"--model", "mnist", "--seq-len", "20"}, "takes no sequences");
+  fails({"--model", "lstm-lm", "--seq-len", "0"}, "--seq-len 0");
+}
+
+TEST_CASE("decay, smoothing, augmentation, evaluations between", "[api][train-options]") {
+  const auto options =
+      parse({"--no-decay", "bias,norm", "--label-smoothing", "0.1", "--no-augment", "--eval-every", "5"});
+  CHECK(options.no_decay == std::vector<std::string>{"bias", "norm"});
+  CHECK(options.label_smoothing == 0.1);
+  CHECK_FALSE(options.augment);
+  CHECK(options.eval_every == 5);
+  CHECK(parse({}).augment);
+  CHECK(parse({}).no_decay.empty());
+  CHECK(parse({"--data-set", "fashion_mnist"}).data_set == "fashion-mnist");
+  fails({"--no-decay", "biases"}, "did you mean bias?");
+  fails({"--label-smoothing", "2"}, "--label-smoothing 2");
+  fails({"--data-set", "mnits"}, "mnist");
+  fails({"--model", "mnist", "--data-set", "cifar10"}, "cifar10");
+}
+
 TEST_CASE("another optimizer has its own rate", "[api][train-options]") {
   const auto options = parse({"--model", "mnist", "--optimizer", "adam"});
   CHECK(options.lr == 0.001);

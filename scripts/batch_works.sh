@@ -1,0 +1,215 @@
+# Sourced by batch.sh: the workloads by scale, and the grid of each batch.
+# shellcheck shell=bash disable=SC2034,SC2054,SC2154
+# work NAME sets the variables of perf.sh (dnn, bs, ...) and `more`, options of acp-train, for scale. Scale 2 is as published.
+# A set that is not in ACP_DATA gives way to a built-in one.
+have() { [ -n "${ACP_DATA:-}" ] && compgen -G "$ACP_DATA/$1" >/dev/null; }
+text() { if have 'ptb*'; then printf ptb; else printf markov; fi; }
+
+work() {
+  case $1 in
+    # Random data: step times alone.
+    resnet50 | resnet152 | bert-base | bert-large) timing "$1" ;;
+    # The rest learn something. With iterations there is an evaluation at the end and after every --eval-every steps.
+    *) convergence "$1" ;;
+  esac
+  if [ -n "${iterations_of_all:-}" ]; then iterations=$iterations_of_all epochs='' warmup=1; fi
+}
+
+timing() {
+  dnn=$1 data=synthetic
+  case $1/$scale in
+    resnet50/0) dnn=resnet50:image=64 bs=2 ;;
+    resnet50/1) dnn=resnet50:image=96 bs=4 ;;
+    resnet50/2) bs=64 ;;
+    resnet152/0) dnn=resnet152:image=64 bs=1 ;;
+    resnet152/1) dnn=resnet152:image=96 bs=2 ;;
+    resnet152/2) bs=32 ;;
+    bert-base/0) bs=1 senlen=32 ;;
+    bert-base/1) bs=2 senlen=64 ;;
+    bert-base/2) bs=32 senlen=64 ;;
+    bert-large/0) bs=1 senlen=32 ;;
+    bert-large/1) bs=1 senlen=64 ;;
+    bert-large/2) bs=8 senlen=64 ;;
+  esac
+  case $scale in
+    0) iterations=4 warmup=2 ;;
+    1) iterations=20 warmup=4 ;;
+    2) iterations=50 warmup=10 ;;
+  esac
+  case $1 in
+    bert*) dnn=$1:head=pretrain,vocab=30528 more=(--no-eval --optimizer sgd --lr 2e-5 --momentum 0) ;;
+    *) more=(--no-eval --optimizer sgd --lr 0.01 --momentum 0) ;;
+  esac
+}
+
+convergence() {
+  local cifar10=() cifar100=()
+  if have 'cifar*10*'; then cifar10=(--data-set cifar10) cifar100=(--data-set cifar100); else data=synthetic; fi
+  case $1/$scale in
+    mnist/*)
+      dnn=mnist bs=64 data=${ACP_DATA:-} epochs=$((scale == 0 ? 2 : 10))
+      have 'mnist*' || data=digits
+      ;;
+    resnet9/0) dnn=resnet9:width=0.25 bs=64 iterations=120 more=("${cifar10[@]}" --lr-schedule piecewise:at=0/0.25/1,value=0/0.2/0 --eval-every 40) ;;
+    resnet9/1) dnn=resnet9 bs=64 epochs=8 more=("${cifar10[@]}" --lr-schedule piecewise:at=0/2/8,value=0/0.2/0) ;;
+    resnet9/2) dnn=resnet9 bs=256 epochs=30 more=("${cifar10[@]}" --lr-schedule piecewise:at=0/5/30,value=0/0.4/0) ;;
+    resnet18/0) dnn=resnet18-cifar:width=0.25 bs=32 iterations=100 more=("${cifar10[@]}" --lr 0.05 --eval-every 25) ;;
+    resnet18/1) dnn=resnet18-cifar:width=0.5 bs=32 epochs=8 more=("${cifar10[@]}" --lr 0.05 --lr-schedule cosine) ;;
+    resnet18/2) dnn=resnet18-cifar bs=16 epochs=200 more=("${cifar10[@]}" --lr 0.1 --weight-decay 1e-4 --lr-schedule milestones:at=60/120/160,gamma=0.2) ;;
+    resnet101/0) dnn=resnet101:image=32,classes=10,width=0.25 bs=16 iterations=60 more=("${cifar10[@]}" --lr 0.05 --eval-every 20) ;;
+    resnet101/1) dnn=resnet101:image=32,classes=10 bs=16 epochs=3 more=("${cifar10[@]}" --lr 0.05) ;;
+    resnet101/2) dnn=resnet101:image=32,classes=10 bs=32 epochs=300 more=("${cifar10[@]}" --lr 0.1 --weight-decay 5e-4 --lr-schedule milestones:at=100/150,gamma=0.1) ;;
+    vgg16/0) dnn=vgg16-bn-cifar:width=0.25 bs=32 iterations=100 more=("${cifar100[@]}" --lr 0.05 --eval-every 25) ;;
+    vgg16/1) dnn=vgg16-bn-cifar:width=0.5 bs=32 epochs=10 more=("${cifar100[@]}" --lr 0.05) ;;
+    vgg16/2) dnn=vgg16-bn-cifar bs=32 epochs=300 more=("${cifar100[@]}" --lr 0.01 --weight-decay 5e-4 --lr-schedule milestones:at=60/120/160,gamma=0.2) ;;
+    lstm/0) dnn=lstm-lm:layers=2,hidden=64,dropout=0 bs=20 iterations=160 more=(--data-set "$(text)" --eval-every 40) ;;
+    lstm/1) dnn=lstm-lm:layers=2,hidden=200,dropout=0.2 bs=20 epochs=4 more=(--data-set "$(text)" --eval-every 200) ;;
+    lstm/2) dnn=lstm-lm:layers=2,hidden=1500,dropout=0.65 bs=32 epochs=50 more=(--data-set ptb --clip 0.25 --lr 20 --lr-schedule milestones:at=20/32/40,gamma=0.1) ;;
+    # The hybrids' network, clipped before compression.
+    ptb/0) dnn=lstm-lm:layers=2,hidden=64,dropout=0 bs=20 iterations=160 more=(--data-set "$(text)" --eval-every 40) ;;
+    ptb/1) dnn=lstm-lm:layers=2,hidden=200,dropout=0.2 bs=20 epochs=4 more=(--data-set "$(text)" --eval-every 200) ;;
+    ptb/2) dnn=lstm-lm:layers=2,embedding=700,hidden=700,dropout=0.65 bs=$((128 / ranks)) epochs=70 more=(--data-set ptb) ;;
+    transformer-xl/0) dnn=transformer-xl:layers=2,hidden=64,heads=2,inner=128 bs=8 senlen=32 iterations=100 more=(--data-set "$(text)" --eval-every 25) ;;
+    transformer-xl/1) dnn=transformer-xl:layers=4,hidden=128,heads=4,inner=256 bs=8 senlen=64 iterations=2000 more=(--data-set "$(text)" --eval-every 250) ;;
+    transformer-xl/2) dnn=transformer-xl bs=$((512 / ranks)) senlen=192 iterations=4500 more=(--data-set wikitext-103 --optimizer lamb --lr 0.01 --lr-warmup 1000 --lr-schedule cosine --eval-every 500) ;;
+    resnet50-imagenet/2) dnn=resnet50 bs=$((1024 / ranks)) epochs=90 more=(--data-set image-folder --lr 0.1 --weight-decay 1e-4 --lr-schedule step:every=30,gamma=0.1) ;;
+    ncf/0) dnn=ncf bs=256 iterations=300 ;;
+    ncf/1) dnn=ncf bs=256 epochs=5 ;;
+    ncf/2) dnn=ncf:factors=64,mlp=256/256/128/64,dropout=0.5 bs=$((1048576 / ranks)) epochs=30 more=(--data-set ml-20m --optimizer adam:beta1=0.25,beta2=0.5 --lr 0.0045) ;;
+    *) fail "batch.sh: no work $1 at scale $scale" ;;
+  esac
+  more+=(--log-every 1)
+}
+
+# Policies count steps; a short run has short periods.
+steps_of() { case $scale in 0) printf %s "$1" ;; 1) printf %s "$2" ;; 2) printf %s "$3" ;; esac }
+
+batch_acp() {
+  local method all=(resnet50 resnet152 bert-base) sweep=bert-base ranks_of_p='32 64'
+  if [ "$scale" != 0 ]; then all+=(bert-large) ranks_of_p='32 64 128 256'; fi
+  if [ "$scale" = 2 ]; then sweep=bert-large; fi
+  if [ -n "${works:-}" ]; then read -ra all <<<"$works" && sweep=${all[0]}; fi
+  local first=${all[0]} name value rate
+  if part times; then
+    for name in "${all[@]}"; do
+      for method in ssgd powersgd acpsgd topk signsgd; do
+        case $method in topk) opt=topk:ratio=0.001 ;; *) opt=$method ;; esac
+        point "$name" $method '' opt=$opt
+      done
+    done
+  fi
+  if part fusion; then
+    for method in ssgd powersgd acpsgd; do
+      point "$first" $method variant=plain opt=$method threshold=0 overlap=0
+      point "$first" $method variant=overlap opt=$method threshold=0
+      point "$first" $method variant=fusion opt=$method overlap=0
+      point "$first" $method variant=both opt=$method
+    done
+  fi
+  if part threshold; then
+    for value in $(steps_of '0 5 25 100' '0 25 50 100 500' '0 25 50 100 500 1000 1500'); do
+      for method in ssgd powersgd acpsgd; do
+        [ "$scale" != 0 ] || [ $method != powersgd ] || continue
+        point "$sweep" $method threshold="$value" opt=$method threshold="$value"
+      done
+    done
+  fi
+  if part rank; then
+    for value in $ranks_of_p; do
+      for method in powersgd acpsgd; do point "$sweep" $method rank="$value" opt=$method rank="$value"; done
+    done
+  fi
+  if part nworkers; then
+    for value in $(steps_of '1 2' '1 2 4' '4 8 16 32 64'); do
+      for method in ssgd acpsgd; do point "$first" $method nworkers="$value" opt=$method nworkers="$value"; done
+    done
+  fi
+  if part bs && [ "$scale" = 2 ]; then
+    for value in 8 16 24 32; do
+      for method in ssgd powersgd acpsgd; do point resnet152 $method bs=$value opt=$method bs=$value; done
+    done
+  fi
+}
+
+batch_legacy() {
+  local name
+  for name in $(steps_of "${works:-resnet9 lstm}" "${works:-resnet9 lstm transformer-xl ncf}" "${works:-resnet50-imagenet transformer-xl ncf resnet9}"); do
+    point "$name" ssgd '' opt=ssgd
+    point "$name" uniform '' opt=topk:ratio=0.001
+    point "$name" layer-size '' opt=topk policy=layer-size:group_splits=10000,group_compressions=1/0.1
+    point "$name" epoch '' opt=topk policy=epoch:clock=step,group_compressions=0.2/0.05
+    point "$name" size-epoch '' opt=topk "policy=size-epoch:clock=step,group_splits=10000,group_compressions=2/0.2;1/0.05"
+  done
+}
+
+low_rank_methods() { # WORK
+  local start interval rank=$((scale == 2 ? 32 : 4))
+  case $1 in transformer*) ;; *) rank=4 ;; esac
+  start=$(steps_of 20 100 1000) interval=$(steps_of 30 100 1000)
+  local lgreco=lgreco:start=$start,interval=$interval,window=10
+  local accordion=accordion:high=$((rank * 2)),low=$((rank / 2)),period=$interval,start=$start
+  point "$1" powersgd '' opt=powersgd:rank=$rank
+  point "$1" acpsgd '' opt=acpsgd:rank=$rank
+  point "$1" powersgd+lgreco '' opt=powersgd:rank=$rank policy="$lgreco"
+  point "$1" acpsgd+lgreco '' opt=acpsgd:rank=$rank policy="$lgreco"
+  point "$1" powersgd+accordion '' opt=powersgd:rank=$rank policy="$accordion"
+  point "$1" powersgd+lgreco+accordion '' opt=powersgd:rank=$rank policy="$lgreco+$accordion"
+}
+
+batch_lgreco() {
+  local name
+  for name in $(steps_of "${works:-resnet18 lstm}" "${works:-resnet18 lstm transformer-xl}" "${works:-resnet18 transformer-xl resnet50-imagenet}"); do
+    point "$name" ssgd '' opt=ssgd
+    low_rank_methods "$name"
+  done
+}
+
+batch_gravac() {
+  local name window interval
+  window=$(steps_of 5 25 25) interval=$(steps_of 15 100 2000)
+  for name in $(steps_of "${works:-lstm vgg16}" "${works:-lstm resnet18 vgg16}" "${works:-resnet101 vgg16 lstm}"); do
+    point "$name" ssgd '' opt=ssgd
+    point "$name" static-10 '' opt=topk:ratio=0.1
+    point "$name" static-100 '' opt=topk:ratio=0.01
+    point "$name" accordion '' opt=topk policy=accordion:high=0.1,low=0.01,period="$interval"
+    point "$name" gravac '' opt=topk policy=gravac:window="$window",interval="$interval",theta_max=1000
+    [ "$scale" != 0 ] || continue
+    low_rank_methods "$name"
+  done
+}
+
+batch_hybrids() {
+  local compressor
+  point ptb ssgd '' opt=ssgd -- --clip-local 0.25
+  for compressor in topk:ratio=0.001 topk:ratio=0.001+efsignsgd topk:ratio=0.001+terngrad adacomp adacomp+efsignsgd adacomp+terngrad \
+    efsignsgd terngrad; do
+    point ptb "${compressor/:ratio=0.001/}" '' opt=$compressor -- --clip-local 0.25
+  done
+}
+
+batch_granularity() {
+  local name compressor how
+  for name in $(steps_of "${works:-mnist resnet9}" "${works:-mnist resnet9 resnet18}" "${works:-resnet9 resnet18}"); do
+    point "$name" ssgd '' opt=ssgd
+    for compressor in topk:ratio=0.01 topk:ratio=0.001 terngrad; do
+      for how in layer bucket model; do
+        point "$name" "${compressor/:ratio=/-}" "granularity=$how" opt=$compressor threshold=1 -- --granularity $how
+      done
+    done
+  done
+}
+
+batch_threshold() {
+  local name size part
+  for name in $(steps_of "${works:-mnist resnet9}" "${works:-mnist resnet9 resnet18}" "${works:-resnet9 resnet18 ncf}"); do
+    point "$name" ssgd '' opt=ssgd
+    # The budget is of a whole step: the same part of all elements as top-k's.
+    size=$(grep -oP "\"name\":\"$name/ssgd\".*?\"parameters\":\K[0-9]+" "$out/runs.json" | tail -n 1 || true)
+    for part in 0.01 0.001; do
+      point "$name" threshold "ratio=$part" \
+        "opt=threshold:form=budget,budget=$(awk "BEGIN {printf \"%d\", ${size:-100000} * $part}")" -- --compression-error
+      point "$name" topk "ratio=$part" opt=topk:ratio=$part -- --compression-error
+      point "$name" globaltopk "ratio=$part" opt=globaltopk:ratio=$part -- --compression-error
+    done
+  done
+}

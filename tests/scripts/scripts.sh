@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# The experiment scripts from outside: perf.sh, batch.sh, run_*.sh, plot.py, cluster.sh.
+# Usage: tests/scripts/scripts.sh   (BUILD: the build folder, default build). The last line is "N passed, N failed, N skipped".
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+root=$PWD
+BUILD=$(realpath "${BUILD:-build}")
+export BUILD
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT ACP_BACKEND nworkers hosts dnn opt rank bs senlen threshold policy memory preset \
+  data iterations warmup epochs metrics name project rdma works methods parts scale link out oversubscribe
+export json=$work/perf.json OMP_NUM_THREADS=1
+passed=0 failed=0 skipped=0
+ok() { passed=$((passed + 1)); }
+no() { # NAME WHAT
+  failed=$((failed + 1))
+  echo "FAILED: $1: $2"
+  sed 's/^/    out: /' "$work/out" | tail -n 8
+  sed 's/^/    err: /' "$work/err" | tail -n 8
+}
+skip() { skipped=$((skipped + 1)) && echo "skipped: $1"; }
+run() { # COMMAND...: from another folder; output to $work/out and $work/err, code to $code
+  (cd / && timeout -k 5 240 "$@" >"$work/out" 2>"$work/err" </dev/null)
+  code=$?
+}
+expect() { # NAME CODE PATTERN: of the output, or for code 2 of the one line on standard error
+  local where=$work/out
+  if [ "$2" = 2 ]; then where=$work/err; fi
+  if [ "$code" != "$2" ]; then
+    no "$1" "exit code $code instead of $2"
+  elif ! grep -qE -- "$3" "$where"; then
+    no "$1" "no \"$3\""
+  elif [ "$2" = 2 ] && [ "$(wc -l <"$work/err")" != 1 ]; then
+    no "$1" "$(wc -l <"$work/err") lines on standard error instead of one"
+  else
+    ok
+  fi
+}
+same() { # NAME A B
+  if [ "$2" = "$3" ]; then ok; else no "$1" "\"$2\" is not \"$3\""; fi
+}
+key() { python3 -c 'import json, sys; print(eval("o" + sys.argv[2], {"o": json.loads(open(sys.argv[1]).readlines()[-1])}))' "$1" "$2"; }
+perf=$root/scripts/perf.sh
+
+# --- perf.sh ---------------------------------------------------------------------------------------------------------
+run env dnn=mnist nworkers=2 opt=acpsgd rank=2 bs=8 iterations=4 warmup=1 threshold=5 name=one "$perf"
+expect 'perf.sh' 0 '^mnist acpsgd:rank=2 2x8: [0-9.]+ ms/step .* samples/s, .* ratio '
+same 'perf.sh: one line' "$(wc -l <"$work/out")" 1
+same 'perf.sh: its settings' "$(key "$json" '["compressor"], o["world_size"], o["batch_size"], o["iterations"], o["fusion_mb"], o["name"], o["data"]')" \
+  "('acpsgd:rank=2', 2, 8, 4, 5.0, 'one', 'synthetic')"
+run env dnn=mnist nworkers=2 bs=16 epochs=1 data=digits:train=256,eval=128 overlap=0 backend=tcp metrics="$work/metrics" "$perf" --lr 0.01
+expect 'perf.sh trains, over tcp' 0 'eval accuracy [0-9.]+$'
+same 'perf.sh: appended' "$(wc -l <"$json")" 2
+same 'perf.sh: trained' "$(key "$json" '["compressor"], o["backend"], o["overlap"], o["lr"], o["steps"]')" "('none', 'tcp', False, 0.01, 8)"
+same 'perf.sh: metrics' "$(key "$work/metrics" '["kind"]')" epoch
+run env nworkers=5 hosts="a:2 b:2" "$perf"
+expect 'more ranks than slots' 2 'nworkers=5.*a:2 b:2.*4 slots.*oversubscribe=1'
+run env nworkers=many "$perf"
+expect 'no number' 2 'nworkers=many'
+run env hosts="a:0" "$perf"
+expect 'a bad host' 2 '"a:0" is not name'
+run env nworkers=1 opt=acpsgd rank=none dnn=mnist "$perf"
+expect 'a bad rank' 2 'rank=none'
+run env nworkers=2 opt=acpsdg dnn=mnist bs=4 iterations=1 "$perf"
+expect 'a bad compressor is told by acp-train' 2 'did you mean .*acpsgd'
+run env dry=1 nworkers=5 hosts="a:4 b:4" rdma=0 ETH_INTERFACE=eth7 dnn=bert_base opt=powersgd "$perf"
+expect 'host lists' 0 'mpirun .*-np 5 -H a:4\\?,b:4 .*btl_tcp_if_include eth7.*--model bert_base:head=pretrain\\?,vocab=30528 --compressor powersgd:rank=32.*--seq-len 64'
+run env dry=1 rdma=1 IB_INTERFACE=ib0 nworkers=2 hosts="a b" "$perf"
+expect 'InfiniBand' 0 'btl_tcp_if_include ib0'
+same 'InfiniBand is not held to TCP' "$(grep -c 'pml ob1' "$work/out")" 0
+run env dry=1 preset=acp-mnist "$perf"
+expect 'a preset decides' 0 '--preset acp-mnist'
+same 'a preset has its own model and compressor' "$(grep -cE -- '--(model|compressor|iterations)' "$work/out")" 0
+
+# --- run_*.sh, mnist.sh ----------------------------------------------------------------------------------------------
+for script in legacy lgreco gravac accordion hybrids baseline; do
+  run env dry=1 nworkers=2 "$root/scripts/run_$script.sh"
+  expect "run_$script.sh" 0 '--preset [a-z0-9-]+'
+  preset=$(grep -oE -- '--preset [a-z0-9-]+' "$work/out" | cut -d ' ' -f 2)
+  if "$BUILD/benchmarks/acp-train" --list-presets | grep -q "^$preset:"; then ok; else no "run_$script.sh" "no preset $preset"; fi
+done
+for preset in $(grep -ohE 'preset=[a-z]+-[a-z0-9-]+' scripts/run_*.sh scripts/mnist.sh | cut -d = -f 2); do
+  if "$BUILD/benchmarks/acp-train" --list-presets | grep -q "^$preset:"; then ok; else no 'run_*.sh' "no preset $preset"; fi
+done
+run env dry=1 dnn=nothing "$root/scripts/run_gravac.sh"
+expect 'run_gravac.sh: another model' 2 'dnn=nothing'
+run env nworkers=2 epochs=1 data=digits:train=512,eval=128 "$root/scripts/mnist.sh"
+expect 'mnist.sh' 0 '^mnist acpsgd:rank=4 2x64.*accuracy'
+
+# --- batch.sh, plot.py -----------------------------------------------------------------------------------------------
+run "$root/scripts/batch.sh" --list
+expect 'batch.sh lists' 0 '^threshold .*NeurIPS'
+run "$root/scripts/batch.sh" legasy
+expect 'a batch that is none' 2 'legasy.*known: acp, legacy'
+run env scale=3 "$root/scripts/batch.sh" acp
+expect 'a scale that is none' 2 'scale=3'
+for batch in acp legacy lgreco gravac hybrids granularity threshold; do
+  for scale in 0 1 2; do
+    run env dry=1 hosts=a:64 scale=$scale out="$work/dry" "$root/scripts/batch.sh" $batch
+    expect "batch.sh $batch, scale $scale, dry" 0 'acp-train .*--name'
+    same "batch.sh $batch, scale $scale: every command is whole" "$(grep -c . "$work/out")" "$(grep -c -- "--project $batch" "$work/out")"
+  done
+done
+mini() { run env works=mnist iterations_of_all=2 nworkers=2 out="$work/batch" "$@"; }
+export ACP_PLOT_VENV=no # nothing is loaded for a test
+mini methods='ssgd threshold topk' "$root/scripts/batch.sh" threshold
+expect 'batch.sh threshold, small' 0 'batch.sh: threshold took'
+same 'batch.sh: its points' "$(wc -l <"$work/batch/runs.json")" 5
+same 'batch.sh: a CSV line each' "$(wc -l <"$work/batch/runs.csv")" 6
+if grep -q 'Sahu' "$work/batch/index.html" && grep -qE 'mnist: [0-9.]+</td>' "$work/batch/index.html"; then ok; else no 'the page' 'no published figure beside ours'; fi
+mini methods='ssgd threshold topk' "$root/scripts/batch.sh" threshold
+same 'batch.sh goes on: nothing is run twice' "$(wc -l <"$work/batch/runs.json")" 5
+printf 'no json\n' >"$work/bad.json"
+run "$root/scripts/plot.py" --out "$work/plot" "$work/bad.json"
+if [ "$code" != 0 ] && grep -q 'bad.json, line 1' "$work/err"; then ok; else no 'plot.py: damaged lines' "exit code $code"; fi
+plotter=python3
+[ ! -f .cache/plot/complete ] || plotter=$root/.cache/plot/bin/python
+if "$plotter" -c 'import matplotlib' 2>/dev/null; then
+  run "$plotter" "$root/scripts/plot.py" --metrics "$work/batch/metrics" --out "$work/plot" --batch threshold "$work/batch/runs.json"
+  expect 'plot.py' 0 ''
+  for picture in step-times metric-over-time compression-error; do
+    if [ -s "$work/plot/$picture.png" ]; then ok; else no 'plot.py' "no $picture.png"; fi
+  done
+  same 'the page holds its pictures' "$(grep -c 'src="data:image/png;base64' "$work/plot/index.html")" "$(find "$work/plot" -name '*.png' | wc -l)"
+else
+  skip 'pictures of plot.py (matplotlib is missing; scripts/plot.py sets it up on its first use)'
+fi
+
+# --- cluster.sh ------------------------------------------------------------------------------------------------------
+export NETNS_CLUSTER_PREFIX=acptest
+if [ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v tc >/dev/null && scripts/cluster.sh up 2 100mbit >"$work/out" 2>"$work/err"; then
+  run env hosts="$(scripts/cluster.sh hosts)" dnn=mnist nworkers=2 bs=8 iterations=4 warmup=1 "$perf"
+  expect 'perf.sh over emulated hosts' 0 '^mnist none 2x8'
+  run env hosts="$(scripts/cluster.sh hosts)" dnn=mnist nworkers=2 bs=8 iterations=4 warmup=1 backend=tcp "$perf"
+  expect 'the same over tcp' 0 '^mnist none 2x8'
+  run env hosts="acptest1 acptest0" nworkers=2 "$perf"
+  expect 'emulated hosts in another order' 2 'in this order'
+  scripts/cluster.sh down >"$work/out" 2>"$work/err"
+  same 'down leaves nothing' "$(ip netns list | grep -c '^acptest')" 0
+else
+  skip 'emulated cluster (needs root, iproute2 and leave to make network namespaces)'
+fi
+if command -v shellcheck >/dev/null; then
+  if shellcheck -x scripts/{perf,batch,batch_works,cluster,mnist,run_*}.sh scripts/slurm.sbatch envs.conf >"$work/out" 2>"$work/err"; then ok; else no shellcheck findings; fi
+else
+  skip 'shellcheck is not installed'
+fi
+printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" = 0 ]
