@@ -154,6 +154,8 @@ bool register_quantiser(QuantiserInfo given) {
       .memories = info.memories,
       .granularities = granularities(info.granularity),
       .recipe = info.recipe,
+      .compresses = [&info](std::span<const std::int64_t> shape,
+                            const Values& values) { return !info.plain || !info.plain(shape, values); },
       .wire_bytes = [&info](std::span<const std::int64_t> shape, std::int64_t,
                             const Values& values) -> double {
         const auto n = numel(shape);
