@@ -190,7 +190,7 @@ class Own final : public Policy {
 };
 
 const std::string source =
-    "LEGACY: A Lightweight Adaptive Gradient Compression Strategy for Distributed Deep Learning (2025)";
+    "LEGACY: A Lightweight Dynamic Gradient Compression Strategy for Distributed Deep Learning, ICLR 2026";
 
 std::vector<KeyInfo> keys(bool splits, bool clock, std::string compressions, std::string meaning) {
   std::vector<KeyInfo> keys;

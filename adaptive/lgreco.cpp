@@ -102,6 +102,7 @@ class LGreco final : public Policy {
       request.accumulate = Accumulate::inputs;
       request.restart = place == interval_ - window_;
       request.weight = 1.0 / static_cast<double>(window_);
+      request.one_rank = true;
     }
     request.begin_errors = place == 0 && u + delay_ > 0;
     request.errors = adapts(moment);

@@ -55,6 +55,7 @@ struct Request {
   Accumulate accumulate = Accumulate::none;
   bool restart = false;
   double weight = 1;          // of what is added
+  bool one_rank = false;      // of each layer one rank keeps the sum: that which computes its errors
   bool begin_errors = false;  // the sums are complete: errors() of the layers is computed from now on
   // For plan() at this moment.
   bool norms = false;   // Observations::norms, of the sums

@@ -187,6 +187,14 @@ std::unique_ptr<Quantiser> make_quantiser(const MethodSpec& spec, std::span<cons
   return found->second.make(Values(spec, find_method(spec.name).keys), shape);
 }
 
+std::unique_ptr<Sparsifier> make_sparsifier(const MethodSpec& spec) {
+  const auto found = parts<SparsifierInfo>().find(fold(spec.name));
+  if (found == parts<SparsifierInfo>().end()) {
+    throw ConfigError(in_quotes(spec.name) + " is not a sparsifier");
+  }
+  return found->second.make(Values(spec, find_method(spec.name).keys));
+}
+
 std::optional<HybridMethod> find_hybrid(const MethodSpec& sparsifier, const MethodSpec& quantiser) {
   const auto select = parts<SparsifierInfo>().find(fold(sparsifier.name));
   const auto code = parts<QuantiserInfo>().find(fold(quantiser.name));
