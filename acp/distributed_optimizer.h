@@ -40,6 +40,7 @@ class DistributedOptimizer final : public Base {
   // reduces after each call of it, and hands the wrapped optimizer the mean of the losses over the ranks.
   at::Tensor step(typename Base::LossClosure closure = nullptr) override {
     at::Tensor loss;
+    detail::tell_learning_rate(this->param_groups(), reducer_);
     if (closure) {
       loss = Base::step([&] {
         at::Tensor local = closure();
@@ -55,7 +56,15 @@ class DistributedOptimizer final : public Base {
     return loss;
   }
 
-  void synchronize() { reducer_.synchronize(); }
+  void synchronize() {
+    detail::tell_learning_rate(this->param_groups(), reducer_);
+    reducer_.synchronize();
+  }
+  // Before the first step of each epoch, for policies that count epochs (GradientReducer::start_epoch).
+  void start_epoch(std::uint64_t epoch) {
+    detail::tell_learning_rate(this->param_groups(), reducer_);
+    reducer_.start_epoch(epoch);
+  }
   // A step with this rank's own gradients: alive from backward() to step(). After synchronize() none is
   // needed.
   [[nodiscard]] auto skip_synchronize() { return reducer_.skip_synchronize(); }

@@ -172,6 +172,7 @@ void GradientReducer::Impl::synchronize() {
     }
     if (!skipped) engine->synchronize();
     restore_unused();
+    if (policy && !skipped) policy->after_step();
   }
   const std::lock_guard lock(mutex);
   exposed_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
@@ -275,7 +276,34 @@ void GradientReducer::reduce() {
 
 void GradientReducer::finish_step() {
   const std::lock_guard lock(impl_->mutex);
-  if (impl_->explicit_steps) impl_->reset_step();
+  if (!impl_->explicit_steps) return;
+  impl_->reset_step();
+  if (impl_->policy) impl_->policy->begin_step();
+}
+
+void GradientReducer::start_epoch(std::uint64_t epoch) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->open && !impl_->reduced)
+      throw Error("start_epoch() inside a step: call it before backward() or after step()");
+  }
+  if (impl_->policy) impl_->policy->start_epoch(epoch);
+}
+
+bool GradientReducer::has_policy() const {
+  return impl_->policy != nullptr;
+}
+
+void GradientReducer::learning_rate(double rate) {
+  if (impl_->policy) impl_->policy->learning_rate(rate);
+}
+
+std::vector<std::pair<std::string, Level>> GradientReducer::levels() const {
+  std::vector<std::pair<std::string, Level>> result;
+  if (!impl_->policy) return result;
+  const auto& levels = impl_->policy->levels();
+  for (std::size_t i = 0; i < levels.size(); ++i) result.emplace_back(impl_->parameters[i].name, levels[i]);
+  return result;
 }
 
 void GradientReducer::require_finish_step() {
@@ -331,6 +359,7 @@ ReducerStatistics GradientReducer::statistics() const {
   const std::lock_guard lock(impl_->mutex);
   s.steps = impl_->reductions;
   s.skipped = impl_->left_out;
+  s.plan_changes = impl_->policy ? impl_->policy->changes() : 0;
   s.dense_bytes = impl_->reductions * impl_->dense_bytes_per_step;
   s.exposed_seconds = impl_->exposed_seconds;
   if (impl_->engine) {
@@ -340,6 +369,7 @@ ReducerStatistics GradientReducer::statistics() const {
     s.encode_seconds = e.encode_seconds;
     s.decode_seconds = e.decode_seconds;
     s.compression_error = e.error_sum;
+    s.sent_elements = e.sent_elements;
   }
   return s;
 }

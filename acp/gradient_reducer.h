@@ -41,6 +41,11 @@ struct ReducerStatistics {
   // Sum over the steps of |y - s| / |y|, y being all that this rank had to send (gradients and error
   // memories) and s what its messages stood for; 0 unless Options::compression_error(true).
   double compression_error = 0;
+  // Steps at which a policy changed a setting; of the run, those before a resume among them.
+  std::uint64_t plan_changes = 0;
+  // Elements other than zero that this rank's messages stood for, of methods that choose some (LEGACY's
+  // "communicated"); of the others 0.
+  std::uint64_t sent_elements = 0;
 };
 
 // The machine behind DistributedOptimizer, for hand-written loops. Neither copyable nor movable; hooks hold
@@ -71,6 +76,17 @@ class GradientReducer {
   // and a gradient that arrives in between is an error.
   void require_finish_step();
   void finish_step();
+
+  // For policies that count epochs: the coming step is the first of epoch `epoch` (from 0). On every rank
+  // alike, between steps. Not needed where Options::steps_per_epoch() is set.
+  void start_epoch(std::uint64_t epoch);
+  // For policies that follow the learning rate: that of the step in progress, before synchronize().
+  // DistributedOptimizer says it by itself. Rank 0's counts.
+  void learning_rate(double rate);
+  bool has_policy() const;  // one that changes something
+  // What a policy has chosen, in registration order: rank, ratio or bits, empty = dense. No entries with
+  // policy "uniform".
+  std::vector<std::pair<std::string, Level>> levels() const;
 
   // The last synchronize() left the step out (Options::nonfinite("skip")): its gradients are zero on all
   // ranks, and error memories and step counters are as they were. DistributedOptimizer does not step then,

@@ -103,6 +103,16 @@ void warn_of_momentum(const std::vector<torch::optim::OptimizerParamGroup>& grou
   }
 }
 
+void tell_learning_rate(const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                        GradientReducer& reducer) {
+  if (!reducer.has_policy() || groups.empty() || !groups[0].has_options()) return;
+  try {
+    reducer.learning_rate(groups[0].options().get_lr());
+  } catch (const c10::Error&) {
+    // Options of the user's own need not have a rate; policies do without then.
+  }
+}
+
 at::Tensor mean_loss(GradientReducer& reducer, const at::Tensor& local) {
   return local.defined() ? reducer.mean(local) : local;
 }

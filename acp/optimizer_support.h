@@ -33,6 +33,10 @@ NamedTensors number_parameters(std::vector<torch::optim::OptimizerParamGroup>& g
 void warn_of_momentum(const std::vector<torch::optim::OptimizerParamGroup>& groups,
                       const GradientReducer& reducer);
 
+// The first group's learning rate, where the optimizer has one.
+void tell_learning_rate(const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                        GradientReducer& reducer);
+
 // The loss's mean over the ranks of the reducer, for optimizers that decide by it; an undefined loss stays
 // so.
 at::Tensor mean_loss(GradientReducer& reducer, const at::Tensor& local);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "adaptive/policy.h"
 #include "comm/error.h"
 #include "compressors/names.h"
 #include "compressors/registry.h"
@@ -22,18 +23,15 @@ template <class T>
   throw ConfigError(text.str());
 }
 
-// Policies come with their own registry; until a specification names one there is nothing to look up.
-void check_policy(const std::string& text) {
-  if (text.empty()) return;
-  const std::array<std::string, 1> known{"uniform"};
-  for (const MethodSpec& spec : parse_spec(text)) {
-    if (spec.name != known[0]) {
-      const std::string near = nearest(spec.name, known);
-      throw ConfigError("unknown policy \"" + spec.name + "\"" +
-                        (near.empty() ? "" : ", did you mean \"" + near + "\"?") + "; known: uniform");
-    }
-    Values(spec, {});  // refuses keys
-  }
+void check_policy(const std::string& text, const CompressorFactory& factory) {
+  const PolicySpec spec(text);
+  if (spec.fixed()) return;
+  PolicySetting setting;
+  setting.knob = factory.knob();
+  setting.compressor = factory.spec();
+  setting.own = factory.knob() == Knob::none ? 0 : factory.own_level();
+  setting.by_layer = factory.granularity() == "layer";
+  spec.check(setting);
 }
 
 }  // namespace
@@ -66,7 +64,11 @@ Options& Options::algorithm(const std::string& name) {
 
 void Options::check() const {
   const CompressorFactory checked(compressor_, CompressorOptions{memory_, seed_, granularity_});
-  check_policy(policy_);
+  check_policy(policy_, checked);
+  for (const auto& [name, number] :
+       {std::pair{"steps_per_epoch", steps_per_epoch_}, {"epochs", epochs_}, {"steps", steps_}}) {
+    if (number && *number < 1) refuse(name, *number, "at least 1");
+  }
   const std::array<std::string, 3> policies{"auto", "error", "skip"};
   if (std::ranges::find(policies, nonfinite_) == policies.end()) {
     throw ConfigError("Options::nonfinite: " + unknown_name("answer to NaN", nonfinite_, policies));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "comm/collective.h"
@@ -16,7 +17,13 @@ class Options {
   Options& compressor(std::string spec) { return compressor_ = std::move(spec), *this; }
   // Error feedback: "none", "residual", "dgc"; empty = the method's own.
   Options& memory(std::string name) { return memory_ = std::move(name), *this; }
+  // Policy specification, e.g. "lgreco:interval=200"; docs/policies.md has all. Policies count reductions.
   Options& policy(std::string spec) { return policy_ = std::move(spec), *this; }
+  // The run, for policies that ask for its parts: reductions in an epoch (or start_epoch() is called), epochs
+  // in all, and the reductions of a run that has no epochs.
+  Options& steps_per_epoch(std::int64_t n) { return steps_per_epoch_ = n, *this; }
+  Options& epochs(std::int64_t n) { return epochs_ = n, *this; }
+  Options& steps(std::int64_t n) { return steps_ = n, *this; }
   // What compressors that select or quantise code together: "layer" (each parameter), "bucket", "model" (all
   // parameters in one bucket); empty = the method's own.
   Options& granularity(std::string name) { return granularity_ = std::move(name), *this; }
@@ -50,6 +57,9 @@ class Options {
   const std::string& compressor() const { return compressor_; }
   const std::string& memory() const { return memory_; }
   const std::string& policy() const { return policy_; }
+  std::optional<std::int64_t> steps_per_epoch() const { return steps_per_epoch_; }
+  std::optional<std::int64_t> epochs() const { return epochs_; }
+  std::optional<std::int64_t> steps() const { return steps_; }
   const std::string& granularity() const { return granularity_; }
   const std::string& nonfinite() const { return nonfinite_; }
   double fusion_mb() const { return fusion_mb_; }
@@ -72,6 +82,7 @@ class Options {
   bool overlap_ = true, hooks_ = true, compression_error_ = false;
   Algorithm algorithm_ = Algorithm::automatic;
   int backward_passes_ = 1, window_ = 2;
+  std::optional<std::int64_t> steps_per_epoch_, epochs_, steps_;
   std::uint64_t seed_ = 42;
   EventSink events_;
 };

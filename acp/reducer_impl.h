@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "acp/gradient_reducer.h"
+#include "acp/policy_runner.h"
 #include "compressors/registry.h"
 #include "fusion/engine.h"
 #include "fusion/plan.h"
@@ -63,6 +64,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   void plan_from_observation();
   void build(const Plan& plan);
   std::vector<ParameterInfo> parameter_infos() const;
+  std::vector<Layer> layers() const;  // as policies see them
   std::string plan_text() const;       // signature, then one line of names for each bucket
   std::string plan_signature() const;  // what must be equal for a stored plan to be taken
   std::optional<Plan> parse_plan(const std::string& text) const;
@@ -78,6 +80,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   CompressorFactory factory;
   std::unique_ptr<Communicator> channel;  // the exchanges' alone, so its traffic is theirs; outlives engine
   Communicator& control;                  // the context's, for plans, checks and means: in calls alone
+  std::unique_ptr<PolicyRunner> policy;   // null: every setting is the compressor's own; outlives engine
   std::unique_ptr<Engine> engine;         // once planned
   std::vector<Parameter> parameters;
   bool attached = false;

@@ -90,7 +90,12 @@ void GradientReducer::Impl::attach(const NamedTensors& named) {
                   {plan_signature(), "memory=" + factory.memory(), "seed=" + std::to_string(options.seed()),
                    "backward_passes_per_step=" + std::to_string(options.backward_passes_per_step()),
                    clip.str(), "algorithm=" + to_string(options.algorithm()),
-                   "window=" + std::to_string(options.window()), "nonfinite=" + options.nonfinite()});
+                   "window=" + std::to_string(options.window()), "nonfinite=" + options.nonfinite(),
+                   "policy=" + PolicySpec(options.policy()).text()});
+  if (!PolicySpec(options.policy()).fixed()) {
+    policy = std::make_unique<PolicyRunner>(options, factory, layers(), control);
+    check_agreement(control, "setting", policy->settings());
+  }
   if (options.nonfinite() == "skip" && channel->rank() == 0) {
     log_info(
         "nonfinite=skip: all gradients are looked at before any is sent, so no communication overlaps with "
@@ -114,6 +119,21 @@ std::vector<ParameterInfo> GradientReducer::Impl::parameter_infos() const {
     infos.push_back(std::move(info));
   }
   return infos;
+}
+
+std::vector<Layer> GradientReducer::Impl::layers() const {
+  std::vector<Layer> result;
+  for (const Parameter& p : parameters) {
+    Layer layer;
+    layer.name = p.name;
+    layer.shape = p.tensor.sizes().vec();
+    layer.rows = layer.shape.empty() ? 1 : layer.shape[0];
+    layer.cols = layer.rows > 0 ? p.tensor.numel() / layer.rows : 0;
+    layer.element_size = static_cast<std::int64_t>(p.tensor.element_size());
+    layer.compressed = p.tensor.numel() > 0 && factory.compresses(layer.shape);
+    result.push_back(std::move(layer));
+  }
+  return result;
 }
 
 // Rank 0's order goes everywhere; what it has not seen follows in reverse registration order.
@@ -144,6 +164,11 @@ void GradientReducer::Impl::build(const Plan& plan) {
   engine_options.seed = options.seed();
   engine_options.algorithm = options.algorithm();
   engine_options.events = options.events();
+  if (policy) {
+    engine_options.before_exchange = [&runner = *policy](const Bucket& bucket, const Compressor& compressor) {
+      runner.observe(bucket, compressor);
+    };
+  }
   auto built = std::make_unique<Engine>(
       allocate(plan, infos), [this](const Bucket& bucket) { return factory.make(bucket); }, *channel,
       std::move(engine_options));
@@ -179,6 +204,8 @@ void GradientReducer::Impl::build(const Plan& plan) {
   }
   engine = std::move(built);
   lock.unlock();  // the engine's thread works now, and this one waits for it
+  // Before the saved factors are taken back: they have the ranks that the policy chose.
+  if (policy) policy->attach(*engine);
   if (pending) {
     apply_state(*pending);
     pending.reset();
@@ -248,6 +275,7 @@ State GradientReducer::Impl::state() {
   auto& own = result[kReducerKey];
   own["step"] = at::empty({1}, at::kLong).fill_(static_cast<std::int64_t>(step_index));
   own["plan"] = bytes_tensor(plan_text());
+  if (policy) policy->save(result);
   return result;
 }
 
@@ -259,6 +287,7 @@ void GradientReducer::Impl::load_state(const State& saved) {
       throw Error("load_state() inside a step: call it before backward() or after step()");
   }
   const auto resumed = saved_step(saved);
+  if (policy) policy->load(saved, resumed.value_or(0));
   if (engine) {
     apply_state(saved);
     const std::lock_guard lock(mutex);

@@ -22,6 +22,11 @@ class AcpSgd final : public LowRankCompressor {
         first_(options.first),
         rounds_(options.rounds) {}
 
+  // Ranks change when the first factor is sent: the fixed one then has the new columns.
+  bool may_change(std::uint64_t step) const override {
+    return step < options().start || moving(step, 0) == first_;
+  }
+
   void prepare(Bucket&, const StepContext& context) override {
     if (context.step < options().start || prepared == context.step) return;
     orthogonalize(other(moving(context.step, 0)));
@@ -110,6 +115,8 @@ const bool registered = register_method({
     .knob = Knob::rank,
     .all_reducible = true,
     .memories = {"residual", "none"},
+    .compresses = [](std::span<const std::int64_t> shape,
+                     const Values& values) { return low_rank_compresses(shape, parse(values, {})); },
     .wire_bytes =
         [](std::span<const std::int64_t> shape, std::int64_t element_size, const Values& values) {
           return low_rank_bytes(shape, element_size, parse(values, {}), sent);

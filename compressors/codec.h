@@ -73,6 +73,14 @@ class Sparsifier {
   // Policies: the kept fraction; ConfigError where the method has none.
   virtual void set_ratio(double ratio);
 
+  // Multi-level compression: what a smaller fraction would keep, chosen from what a larger one has chosen
+  // (`from`), not from all of y. Here: the largest, of n `ratio` elements, n being y's.
+  virtual void narrow(std::span<const float> y, const Block& block, double ratio, const Selection& from,
+                      Selection& chosen);
+  // Whether that is what select() itself would choose (or, of random choices, has its distribution); else it
+  // serves to measure alone.
+  virtual bool narrows_exactly() const { return false; }
+
   // What select() keeps between steps besides the error memory (variance), by kind; of a block of `count`
   // values. ConfigError if what was saved does not fit.
   virtual void save(std::map<std::string, at::Tensor>&) const {}

@@ -102,6 +102,8 @@ CodecCompressor::CodecCompressor(const Bucket& bucket, CodecSettings settings)
 void CodecCompressor::begin(const Bucket& bucket, const StepContext& step) {
   memory_.check(bucket, step.rank);
   memory_.take(bucket);
+  sent_elements_ = settings_.sparsifier ? 0 : -1;
+  if (!probes_.empty()) probe(bucket, step);
 }
 
 void CodecCompressor::clear_result(Bucket& bucket) {
@@ -128,6 +130,19 @@ std::span<float> CodecCompressor::values(const Part& part) {
 void CodecCompressor::choose(Part& part, const Bucket& bucket, const StepContext& step) {
   part.chosen.clear();
   if (part.count == 0) return;
+  // A probe may have chosen it already.
+  const auto known = std::ranges::find(probes_, part.ratio);
+  if (known != probes_.end() && (known == probes_.begin() || part.sparsifier->narrows_exactly())) {
+    std::swap(part.chosen, part.probed[static_cast<std::size_t>(known - probes_.begin())]);
+    return;
+  }
+  with_block(part, bucket, step, [&](std::span<const float> gradient, const Block& block) {
+    part.sparsifier->select(values(part), gradient, block, part.chosen);
+  });
+}
+
+void CodecCompressor::with_block(const Part& part, const Bucket& bucket, const StepContext& step,
+                                 const std::function<void(std::span<const float>, const Block&)>& work) {
   Block block = part.block(step);
   std::vector<Block::Range> absent;
   for (std::size_t k = part.first; k < part.first + part.slices; ++k) {
@@ -149,11 +164,16 @@ void CodecCompressor::choose(Part& part, const Bucket& bucket, const StepContext
   }
   const auto gradient = memory_.gradients().subspan(static_cast<std::size_t>(part.offset),
                                                     static_cast<std::size_t>(part.count));
-  part.sparsifier->select(values(part), gradient, block, part.chosen);
+  work(gradient, block);
+}
+
+void CodecCompressor::count_sent(std::span<const float> values) {
+  if (sent_elements_ >= 0) sent_elements_ += std::ranges::count_if(values, [](float x) { return x != 0; });
 }
 
 void CodecCompressor::sent(Part& part, std::span<const float> values) {
   memory_.sent(part.offset, part.chosen.indices, values);
+  count_sent(values);
   part.sparsifier->sent(part.chosen.indices, values);
 }
 
@@ -219,6 +239,7 @@ at::Tensor CodecCompressor::pack_plain(const Bucket& bucket) {
     if (any(part, bucket.used)) {
       std::ranges::copy(y, to.begin());
       memory_.sent(part.offset, to.first(y.size()));
+      count_sent(y);
     }
     to = to.subspan(y.size());
   }

@@ -43,6 +43,8 @@ class CodecCompressor : public Compressor {
   void load_state(const State&) final;
   // Ratios of the sparsifier, or bits of the quantiser; empty = plain.
   void set_levels(std::span<const Level> levels) final;
+  void set_probes(std::span<const double> ratios) final;
+  at::Tensor error_memory() const final { return memory_.main(); }
 
  protected:
   CodecCompressor(const Bucket& bucket, CodecSettings settings);
@@ -58,6 +60,8 @@ class CodecCompressor : public Compressor {
     bool plain = false;
     std::unique_ptr<Sparsifier> sparsifier;
     std::unique_ptr<Quantiser> quantiser;
+    double ratio = 0;                    // set by a policy; 0: the sparsifier's own
+    std::vector<Selection> probed;       // what each probe chose in this step
     Selection chosen;                    // of this step
     std::vector<std::uint32_t> touched;  // by any rank in this step, where votes are counted
 
@@ -108,7 +112,14 @@ class CodecCompressor : public Compressor {
   Combine combine_ = Combine::mean;
 
  private:
+  void count_sent(std::span<const float> values);
+  void probe(const Bucket& bucket, const StepContext& step);
+  // What select() is given: work(gradient of the block, block).
+  void with_block(const Part& part, const Bucket& bucket, const StepContext& step,
+                  const std::function<void(std::span<const float>, const Block&)>& work);
+
   at::Tensor converted_;  // the result, where gradients have another type
+  std::vector<double> probes_;
 };
 
 // The exchanges by name.

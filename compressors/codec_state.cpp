@@ -1,6 +1,8 @@
 // What coded compressors keep over a restart, and what policies change.
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "comm/error.h"
 #include "compressors/codec_compressor.h"
 #include "compressors/names.h"
@@ -84,7 +86,8 @@ void CodecCompressor::set_levels(std::span<const Level> levels) {
   }
   for (const auto& part : parts_) {
     for (const auto& level : levels.subspan(part.first, part.slices)) {
-      if (level != levels[part.first]) {
+      const auto& first = levels[part.first];
+      if (level != first && !(level && first && std::isnan(*level) && std::isnan(*first))) {
         throw ConfigError("a policy set unlike levels for parameters that " + settings_.method +
                           " codes together; take granularity \"layer\"");
       }
@@ -93,11 +96,19 @@ void CodecCompressor::set_levels(std::span<const Level> levels) {
   bool changed = false;
   for (auto& part : parts_) {
     const auto& level = levels[part.first];
+    if (level && std::isnan(*level)) {  // the method's own
+      const auto shape = part.slices > 1 ? std::vector<std::int64_t>{1, part.count} : part.shape;
+      const bool plain = settings_.plain && settings_.plain(shape);
+      changed = changed || part.plain != plain;
+      part.plain = plain;
+      continue;
+    }
     changed = changed || part.plain == level.has_value();
     part.plain = !level.has_value();
     if (!level) continue;
     if (settings_.ratio_knob) {
       part.sparsifier->set_ratio(*level);
+      part.ratio = *level;
     } else if (part.quantiser) {
       part.quantiser->set_bits(*level);
       changed = true;

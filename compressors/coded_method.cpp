@@ -154,6 +154,8 @@ bool register_quantiser(QuantiserInfo given) {
       .memories = info.memories,
       .granularities = granularities(info.granularity),
       .recipe = info.recipe,
+      .compresses = [&info](std::span<const std::int64_t> shape,
+                            const Values& values) { return !info.plain || !info.plain(shape, values); },
       .wire_bytes = [&info](std::span<const std::int64_t> shape, std::int64_t,
                             const Values& values) -> double {
         const auto n = numel(shape);
@@ -183,6 +185,14 @@ std::unique_ptr<Quantiser> make_quantiser(const MethodSpec& spec, std::span<cons
     throw ConfigError(in_quotes(spec.name) + " is not a quantiser");
   }
   return found->second.make(Values(spec, find_method(spec.name).keys), shape);
+}
+
+std::unique_ptr<Sparsifier> make_sparsifier(const MethodSpec& spec) {
+  const auto found = parts<SparsifierInfo>().find(fold(spec.name));
+  if (found == parts<SparsifierInfo>().end()) {
+    throw ConfigError(in_quotes(spec.name) + " is not a sparsifier");
+  }
+  return found->second.make(Values(spec, find_method(spec.name).keys));
 }
 
 std::optional<HybridMethod> find_hybrid(const MethodSpec& sparsifier, const MethodSpec& quantiser) {

@@ -79,6 +79,9 @@ bool register_quantiser(QuantiserInfo info);
 // has the name.
 std::unique_ptr<Quantiser> make_quantiser(const MethodSpec& spec, std::span<const std::int64_t> shape);
 
+// A sparsifier alone; ConfigError if none has the name.
+std::unique_ptr<Sparsifier> make_sparsifier(const MethodSpec& spec);
+
 // The compressor `sparsifier+quantiser` of these two methods, both with their keys' values; nothing where no
 // such pair is known. What CompressorFactory calls for `+`.
 struct HybridMethod {

@@ -3,7 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -29,10 +31,28 @@ using State = std::map<std::string, std::map<std::string, at::Tensor>>;
 // A setting chosen by a policy for one slice: rank, ratio or bits, as the method's knob says; empty = dense.
 using Level = std::optional<double>;
 
+// As a level: the method's own setting. What policies give methods without a knob after dense steps.
+inline constexpr double own_level = std::numeric_limits<double>::quiet_NaN();
+
 // What compression cost one rank in one step: squared norms of what its message lacks and of what was to be
 // sent (gradient and error memory).
 struct ErrorNorms {
   double lost = 0, input = 0;
+};
+
+// Over the layers of a bucket: the sum of their L2 norms and of the norms' squares.
+struct LayerNorms {
+  double sum = 0, squares = 0;
+  void add(double square) {
+    sum += std::sqrt(square);
+    squares += square;
+  }
+};
+
+// What a step's probes found, of this rank.
+struct ProbeNorms {
+  LayerNorms gradient, input;    // input: gradient and error memory
+  std::vector<LayerNorms> kept;  // of each probe's choice
 };
 
 // One instance per bucket, so per-bucket state is plain members. The engine's thread calls everything here,
@@ -56,8 +76,24 @@ class Compressor {
   // ConfigError names a tensor whose shape does not fit.
   virtual void load_state(const State&) {}
 
-  // Settings per slice, between steps. Methods without a knob throw ConfigError.
+  // Settings per slice, between steps. Methods without a knob throw ConfigError at a level that is neither
+  // dense nor own_level.
   virtual void set_levels(std::span<const Level> levels);
+
+  // Whether levels may change before this step (a method whose steps differ may have to wait for one).
+  virtual bool may_change(std::uint64_t /*step*/) const { return true; }
+
+  // Norms that policies decide by: kept fractions, descending, whose choices from this step's input are
+  // measured in every exchange from the next on, beside what is sent. ConfigError where there is no ratio.
+  virtual void set_probes(std::span<const double> ratios);
+  const ProbeNorms& probe_norms() const { return probe_norms_; }  // of the last step
+
+  // How many elements that are not zero this rank's message of the last step stood for, as LEGACY reports
+  // it; -1 for methods that do not choose elements.
+  std::int64_t sent_elements() const { return sent_elements_; }
+
+  // This rank's error memory, laid out like the gradients, without a copy; undefined where there is none.
+  virtual at::Tensor error_memory() const { return {}; }
 
   // Whether the first message of a step ends with the count of missing gradients, which is no payload.
   virtual bool sends_missing_count() const { return true; }
@@ -68,6 +104,8 @@ class Compressor {
 
  protected:
   ErrorNorms norms_;
+  ProbeNorms probe_norms_;
+  std::int64_t sent_elements_ = -1;
 
   // What exchange() awaits: `co_await all_reduce(x)`. The arguments are those of Collective's functions.
   static Collective all_reduce(at::Tensor x, ReduceOp op = ReduceOp::sum) {

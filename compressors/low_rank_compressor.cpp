@@ -44,10 +44,16 @@ double low_rank_bytes(std::span<const std::int64_t> shape, std::int64_t element_
                       const std::function<double(const Slice& slice, std::int64_t rank)>& numbers) {
   const auto slice = slice_of(shape);
   const auto rank = effective_rank(slice, options.rank);
-  const bool compressed = rank > 0 && options.worthwhile(slice, rank);
+  const bool compressed = low_rank_compresses(shape, options);
   const double count = compressed ? numbers(slice, rank) : static_cast<double>(slice.numel());
   return count *
          static_cast<double>(std::max<std::int64_t>(element_size, 4));  // computed in float32 at least
+}
+
+bool low_rank_compresses(std::span<const std::int64_t> shape, const LowRankOptions& options) {
+  const auto slice = slice_of(shape);
+  const auto rank = effective_rank(slice, options.rank);
+  return rank > 0 && options.worthwhile(slice, rank);
 }
 
 LowRankCompressor::LowRankCompressor(const Bucket& bucket, LowRankOptions options)

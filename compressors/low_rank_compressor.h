@@ -36,6 +36,9 @@ double low_rank_bytes(std::span<const std::int64_t> shape, std::int64_t element_
                       const LowRankOptions& options,
                       const std::function<double(const Slice& slice, std::int64_t rank)>& numbers);
 
+// Whether a tensor of this shape is compressed by these options.
+bool low_rank_compresses(std::span<const std::int64_t> shape, const LowRankOptions& options);
+
 // State and steps of a low-rank exchange; the exchange itself is the subclass's. Everything is computed in
 // float32, for float64 buckets in float64. Slices that are not compressed ("plain") are averaged exactly, in
 // the message that carries the first factor. A rank without a slice's gradient takes part with its error
@@ -46,6 +49,7 @@ class LowRankCompressor : public Compressor {
   void load_state(const State&) final;  // of another rank: leading columns as far as they go
   // Ranks; empty = plain. Error memory and leading columns stay, further columns come from the seed.
   void set_levels(std::span<const Level> levels) final;
+  at::Tensor error_memory() const final { return residual_ ? residual_->flat() : at::Tensor(); }
 
  protected:
   LowRankCompressor(const Bucket& bucket, LowRankOptions options);

@@ -27,18 +27,42 @@ class RandomK final : public Sparsifier {
     const auto k = static_cast<std::uint64_t>(ratio_.count(static_cast<std::int64_t>(n)));
     const auto random = block.shared(Purpose::select);
     replace_ ? draw(random, n, k, chosen.indices) : draw_distinct(random, n, k, chosen.indices);
-    take_values(y, chosen);
-    if (!unbiased_) return;
-    const double p = replace_ ? 1 - std::pow(1 - 1.0 / static_cast<double>(n), static_cast<double>(k))
-                              : static_cast<double>(k) / static_cast<double>(n);
-    for (auto& value : chosen.values) value = static_cast<float>(value / p);
+    finish(y, k, chosen);
   }
+
+  // A random subset of a random subset is one: as many as a draw from all would have.
+  void narrow(std::span<const float> y, const Block& block, double ratio, const Selection& from,
+              Selection& chosen) override {
+    const auto n = static_cast<std::int64_t>(y.size());
+    auto smaller = ratio_;
+    smaller.set(ratio);
+    const auto k = static_cast<std::uint64_t>(smaller.count(n));
+    chosen.clear();
+    // Numbers of another block than those of `from`.
+    const auto name = std::string(block.name) + " narrowed";
+    Block own = block;
+    own.name = name;
+    draw_distinct(own.shared(Purpose::select), from.indices.size(),
+                  std::min<std::uint64_t>(k, from.indices.size()), chosen.indices);
+    for (auto& index : chosen.indices) index = from.indices[index];
+    finish(y, k, chosen);
+  }
+  bool narrows_exactly() const override { return !replace_; }
   bool shared_choice() const override { return true; }
   // y / p is sent and y (1 - 1 / p) would be kept: the memory would grow by 1 / p a step.
   bool allows_memory() const override { return !unbiased_; }
   void set_ratio(double ratio) override { ratio_.set(ratio); }
 
  private:
+  void finish(std::span<const float> y, std::uint64_t k, Selection& chosen) const {
+    take_values(y, chosen);
+    if (!unbiased_) return;
+    const auto n = static_cast<double>(y.size());
+    const double p =
+        replace_ ? 1 - std::pow(1 - 1.0 / n, static_cast<double>(k)) : static_cast<double>(k) / n;
+    for (auto& value : chosen.values) value = static_cast<float>(value / p);
+  }
+
   // k draws; what is drawn twice is sent once.
   static void draw(const Philox& random, std::uint64_t n, std::uint64_t k,
                    std::vector<std::uint32_t>& indices) {
@@ -98,6 +122,18 @@ class RandomBlock final : public Sparsifier {
     ratio_.set(ratio);
     rank_ = 0;
   }
+  // The beginning of the same block, which costs no more than to choose it anew.
+  void narrow(std::span<const float> y, const Block& block, double ratio, const Selection&,
+              Selection& chosen) override {
+    const auto own = ratio_;
+    const auto rank = std::exchange(rank_, 0);
+    ratio_.set(ratio);
+    chosen.clear();
+    select(y, {}, block, chosen);
+    ratio_ = own;
+    rank_ = rank;
+  }
+  bool narrows_exactly() const override { return true; }
 
   // The volume of Power-SGD of that rank, if one is given; the whole of a vector.
   std::int64_t count(std::int64_t n, std::span<const std::int64_t> shape) const {

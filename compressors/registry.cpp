@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <numeric>
 
@@ -37,6 +38,11 @@ MethodSpec canonical(const MethodSpec& spec, const MethodInfo& method) {
     }
   }
   return result;
+}
+
+// The key that holds a method's own level.
+std::string key_of(Knob knob) {
+  return knob == Knob::rank ? "rank" : knob == Knob::ratio ? "ratio" : "bits";
 }
 
 }  // namespace
@@ -86,6 +92,11 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
     memories_ = method.memories;
     granularities = method.granularities;
     knob_ = method.knob;
+    if (method.compresses) {
+      compresses_ = [&method, values](std::span<const std::int64_t> shape) {
+        return method.compresses(shape, values);
+      };
+    }
     make_ = [&method, values](const Bucket& bucket, const CompressorOptions& given) {
       return method.make(bucket, values, given);
     };
@@ -124,6 +135,29 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
 
 std::unique_ptr<Compressor> CompressorFactory::make(const Bucket& bucket) const {
   return make_(bucket, options_);
+}
+
+double CompressorFactory::own_level() const {
+  for (const auto& part : parse_spec(text_)) {
+    const auto& method = find_method(part.name);
+    if (knob_ != Knob::none && method.knob == knob_)
+      return Values(part, method.keys).number(key_of(knob_), 0, 1e9);
+  }
+  throw Error(text_ + " has no level");
+}
+
+CompressorFactory CompressorFactory::at_level(double level) const {
+  auto parts = parse_spec(text_);
+  const auto part = std::ranges::find_if(parts, [&](const MethodSpec& each) {
+    return knob_ != Knob::none && find_method(each.name).knob == knob_;
+  });
+  if (part == parts.end()) throw Error(text_ + " has no level");
+  char number[32];
+  part->values[key_of(knob_)] = {number, std::to_chars(number, number + sizeof number, level).ptr};
+  if (knob_ == Knob::rank) part->values["min_rate"] = "0";
+  std::string text;
+  for (const auto& each : parts) text += (text.empty() ? "" : "+") + each.to_string();
+  return {text, options_};
 }
 
 double CompressorFactory::wire_bytes(std::span<const std::int64_t> shape, std::int64_t element_size) const {

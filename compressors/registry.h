@@ -45,6 +45,8 @@ struct MethodInfo {
   std::vector<std::string> granularities{"layer"};
   Recipe recipe{};
   bool wants_squares = false;  // Bucket::squares
+  // Whether a tensor of this shape is compressed at these values; empty: every one is.
+  std::function<bool(std::span<const std::int64_t> shape, const Values&)> compresses{};
 
   // Mean bytes per step that one rank contributes for a tensor of this shape and element size.
   std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size, const Values&)>
@@ -78,6 +80,12 @@ class CompressorFactory {
 
   std::unique_ptr<Compressor> make(const Bucket& bucket) const;
   double wire_bytes(std::span<const std::int64_t> shape, std::int64_t element_size) const;
+  // Whether a tensor of this shape is compressed, at the method's own setting.
+  bool compresses(std::span<const std::int64_t> shape) const { return !compresses_ || compresses_(shape); }
+  // The specification's own rank, ratio or bits; Error without a knob.
+  double own_level() const;
+  // The same specification with this level for its own, for every tensor that has room for it.
+  CompressorFactory at_level(double level) const;
   const std::string& spec() const { return text_; }                       // normalised
   const std::string& memory() const { return options_.memory; }           // the one in force
   const std::vector<std::string>& memories() const { return memories_; }  // allowed ones, the default first
@@ -99,6 +107,7 @@ class CompressorFactory {
   bool wants_squares_ = false;
   std::function<std::unique_ptr<Compressor>(const Bucket&, const CompressorOptions&)> make_;
   std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size)> wire_bytes_;
+  std::function<bool(std::span<const std::int64_t> shape)> compresses_;
 };
 
 }  // namespace acp

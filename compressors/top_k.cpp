@@ -55,6 +55,8 @@ class TopK final : public Sparsifier {
       throw ConfigError("count=cat chooses the number of elements itself; a policy needs count=ratio");
     ratio_.set(ratio);
   }
+  // Whatever is among the k largest of all is among the k largest of any choice that holds them.
+  bool narrows_exactly() const override { return !by_cost_; }
 
  private:
   Ratio ratio_;

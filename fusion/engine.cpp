@@ -131,6 +131,7 @@ bool Engine::run_step(const std::stop_token& stop) {
       if (!wait_ready(next, stop)) return false;
       Bucket& bucket = buckets_[next];
       take_ownership(bucket.storage);
+      if (options_.before_exchange) options_.before_exchange(bucket, *compressors_[next]);
       issue(flight, next, 0, compressors_[next]->exchange(bucket, context()));
       ++next;
     } else {
@@ -141,19 +142,21 @@ bool Engine::run_step(const std::stop_token& stop) {
     }
   }
   ++step_;
-  add_error();
+  add_up();
   return true;
 }
 
-void Engine::add_error() {
+void Engine::add_up() {
   ErrorNorms sum;
+  std::int64_t elements = 0;
   for (const auto& compressor : compressors_) {
     sum.lost += compressor->error_norms().lost;
     sum.input += compressor->error_norms().input;
+    elements += std::max<std::int64_t>(compressor->sent_elements(), 0);
   }
-  if (sum.input == 0) return;
   const std::lock_guard lock(mutex_);
-  statistics_.error_sum += std::sqrt(sum.lost / sum.input);
+  statistics_.sent_elements += static_cast<std::uint64_t>(elements);
+  if (sum.input > 0) statistics_.error_sum += std::sqrt(sum.lost / sum.input);
 }
 
 void Engine::prepare() {

@@ -27,6 +27,8 @@ struct EngineOptions {
   std::uint64_t first_step = 0;
   Algorithm algorithm = Algorithm::automatic;
   EventSink events;
+  // Called on the engine's thread before each exchange, while the bucket holds this rank's own gradients.
+  std::function<void(const Bucket&, const Compressor&)> before_exchange;
 };
 
 // Totals since construction.
@@ -38,6 +40,7 @@ struct EngineStatistics {
   // Sum over the steps of |what this rank's messages lacked| / |what was to be sent|; 0 unless compressors
   // measure.
   double error_sum = 0;
+  std::uint64_t sent_elements = 0;  // Compressor::sent_elements(), of the compressors that count them
 };
 
 // Owns the buckets, one compressor each, and one thread (joined by the destructor) that runs all compressor
@@ -86,7 +89,7 @@ class Engine {
   void prepare();
   void issue(std::deque<InFlight>& flight, std::size_t bucket, int round, Exchange exchange);
   void finish(InFlight& flight);
-  void add_error();  // of the step that has ended, to the statistics
+  void add_up();  // what the compressors say of the step that has ended, for the statistics
   bool wait_ready(std::size_t bucket, const std::stop_token& stop);
   bool wait_for_step(const std::stop_token& stop);
   StepContext context() const;

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "adaptive/policy.h"
 #include "benchmarks/acp-train/presets.h"
 #include "benchmarks/common/lr_schedule.h"
 #include "benchmarks/common/optimizers.h"
@@ -199,6 +200,23 @@ void drop_momentum(const CompressorFactory& factory, TrainOptions& options) {
   }
 }
 
+// --policy, with LEGACY's own options as keys of it.
+std::string policy_of(const CommandLine& line) {
+  auto text = line.text("policy");
+  for (const auto& [option, key] : {std::pair{"group-splits", "group_splits"},
+                                    {"group-compressions", "group_compressions"}}) {
+    if (!line.given(option)) continue;
+    auto parts = parse_spec(text);
+    auto value = line.text(option);
+    std::ranges::replace(value, ',', '/');
+    if (value.empty()) continue;  // the default
+    parts[0].values[key] = value;
+    text.clear();
+    for (const auto& part : parts) text += (text.empty() ? "" : "+") + part.to_string();
+  }
+  return PolicySpec(text).text();
+}
+
 void read_reduction(const CommandLine& line, TrainOptions& options) {
   const auto memory = line.text("memory");
   const auto granularity = line.text("granularity");
@@ -210,7 +228,7 @@ void read_reduction(const CommandLine& line, TrainOptions& options) {
       .memory(memory)
       .granularity(granularity)
       .nonfinite(line.choice("nonfinite", {"auto", "error", "skip"}))
-      .policy(line.choice("policy", {"uniform"}))
+      .policy(policy_of(line))
       .fusion_mb(line.number("fusion-mb", 0, 1e6))
       .overlap(!line.flag("no-overlap"))
       .algorithm(options.algorithm)
@@ -311,7 +329,15 @@ std::vector<Option> train_option_table() {
       {"nonfinite", "NAME", "auto",
        "NaN or infinity in a gradient: error, skip (the step, on all ranks), auto (error unless dense)",
        "Reduction"},
-      {"policy", "SPEC", "uniform", "how settings differ between tensors and steps", "Reduction"},
+      {"policy", "SPEC", "uniform",
+       "how settings differ between tensors and steps: uniform, layer-size, epoch, size-epoch, lgreco, gravac, "
+       "accordion; name[:key=value,...] (docs/policies.md)",
+       "Reduction"},
+      {"group-splits", "LIST", "", "of LEGACY's policies: sizes at which groups of tensors begin, 1000,100000",
+       "Reduction"},
+      {"group-compressions", "LIST", "",
+       "of LEGACY's policies: percentages, \"50,10,1\", or rows of them for phases, \"50,10,1;10,1,0.1\"",
+       "Reduction"},
       {"fusion-mb", "X", "25", "MB of gradients per message; 0 = one tensor each", "Reduction"},
       {"no-overlap", "", "", "start reducing after the backward pass", "Reduction"},
       {"compression-error", "", "",

@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <torch/torch.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
@@ -42,6 +43,25 @@ nlohmann::json figure(const Evaluation& evaluation) {
   return {{"name", evaluation.metric.name}, {"value", evaluation.metric.value}};
 }
 
+// What a policy has chosen, in a few numbers.
+nlohmann::json describe_plan(const GradientReducer& reducer) {
+  double least = 0, most = 0, sum = 0;
+  std::size_t whole = 0, given = 0;
+  for (const auto& [name, level] : reducer.levels()) {
+    if (!level || std::isnan(*level)) {
+      whole += !level;
+      continue;
+    }
+    least = given == 0 ? *level : std::min(least, *level);
+    most = std::max(most, *level);
+    sum += *level;
+    ++given;
+  }
+  nlohmann::json plan = {{"whole", whole}, {"changes", reducer.statistics().plan_changes}};
+  if (given > 0) plan["level"] = {{"min", least}, {"mean", sum / static_cast<double>(given)}, {"max", most}};
+  return plan;
+}
+
 }  // namespace
 
 Trainer::Trainer(const Context& context, const TrainOptions& options, Console& console)
@@ -50,6 +70,7 @@ Trainer::Trainer(const Context& context, const TrainOptions& options, Console& c
   if (!options.checkpoint.empty() && !options.resume) check_new_run(options.checkpoint);
   prepare();
   plan_run();
+  make_reducer();
 }
 
 Trainer::~Trainer() = default;
@@ -81,22 +102,6 @@ void Trainer::prepare() {
   }
   result_.lr = options_.lr * (options_.scale_lr ? context_.size() : 1);
   optimizer_ = make_optimizer();
-  auto reduction = options_.reduction;
-  // ACP_TRACE's timeline belongs to the context.
-  if (const char* file = std::getenv("ACP_TRACE"); file != nullptr && *file != '\0') {
-    agree(context_, [&] { check_writable("trace (ACP_TRACE)", file); });
-  }
-  if (!options_.trace.empty()) {
-    agree(context_, [&] { check_writable("trace", options_.trace); });
-    trace_.emplace(options_.trace, context_.rank());
-    reduction.events(trace_->sink());
-  }
-  reducer_ = std::make_unique<GradientReducer>(parameters_, reduction);
-  const CompressorFactory factory(reduction.compressor(),
-                                  {reduction.memory(), reduction.seed(), reduction.granularity()});
-  result_.compressor = factory.spec();
-  result_.memory = factory.memory();
-  result_.granularity = factory.granularity();
 }
 
 std::unique_ptr<torch::optim::Optimizer> Trainer::make_optimizer() {
@@ -137,6 +142,31 @@ void Trainer::plan_run() {
   schedule_.emplace(options_.lr_schedule, run);
 }
 
+// Once the length of the run is known, which policies ask for.
+void Trainer::make_reducer() {
+  auto reduction = options_.reduction;
+  if (options_.iterations > 0) {
+    reduction.steps(total_steps_);
+  } else if (steps_per_epoch_ > 0) {
+    reduction.epochs(options_.epochs).steps_per_epoch(steps_per_epoch_);
+  }
+  // ACP_TRACE's timeline belongs to the context.
+  if (const char* file = std::getenv("ACP_TRACE"); file != nullptr && *file != '\0') {
+    agree(context_, [&] { check_writable("trace (ACP_TRACE)", file); });
+  }
+  if (!options_.trace.empty()) {
+    agree(context_, [&] { check_writable("trace", options_.trace); });
+    trace_.emplace(options_.trace, context_.rank());
+    reduction.events(trace_->sink());
+  }
+  reducer_ = std::make_unique<GradientReducer>(parameters_, reduction);
+  const CompressorFactory factory(reduction.compressor(),
+                                  {reduction.memory(), reduction.seed(), reduction.granularity()});
+  result_.compressor = factory.spec();
+  result_.memory = factory.memory();
+  result_.granularity = factory.granularity();
+}
+
 TrainState Trainer::state() {
   return {*model_,
           *optimizer_,
@@ -151,6 +181,7 @@ TrainState Trainer::state() {
           {{"--data", result_.data},
            {"--compressor", result_.compressor},
            {"--memory", result_.memory},
+           {"--policy", options_.reduction.policy()},
            {"--batch-size", fmt::format("{}", options_.batch_size)},
            {"--backward-passes", fmt::format("{}", passes_)},
            {"--lr", fmt::format("{}", result_.lr)},
@@ -195,7 +226,14 @@ TrainResult Trainer::run() {
   result_.end = position_;
   if (result_.traffic.empty())
     result_.traffic.push_back({reducer_->statistics(), reducer_->traffic().bytes_sent});
-  result_.steps_skipped = reducer_->statistics().skipped;
+  const auto statistics = reducer_->statistics();
+  result_.steps_skipped = statistics.skipped;
+  result_.plan_changes = statistics.plan_changes;
+  const auto& from = result_.traffic.front().reducer;
+  if (const auto steps = statistics.steps - from.steps; steps > 0 && statistics.sent_elements > 0) {
+    result_.communicated = 100. * static_cast<double>(statistics.sent_elements - from.sent_elements) /
+                           (static_cast<double>(steps) * static_cast<double>(result_.elements));
+  }
   result_.bytes_sent_estimated = reducer_->traffic().estimated;
   result_.parameters_hash = fmt::format("{:016x}", check_parameters_agree(*model_));
   if (trace_) trace_->close(context_);  // one file, one time axis
@@ -253,6 +291,7 @@ void Trainer::step(models::Epoch& epoch) {
   const auto begin = Clock::now();
   lr_ = schedule_->at(static_cast<std::uint64_t>(position_.step));
   set_learning_rate(*optimizer_, lr_);
+  reducer_->learning_rate(lr_);
 
   at::Tensor loss;
   if (find_optimizer(options_.optimizer).closure) {
@@ -313,6 +352,7 @@ void Trainer::report_step(const StepSample& sample, double loss, const ReducerSt
                          {"payload_bytes", moved.payload_bytes},
                          {"dense_bytes", moved.dense_bytes}};
   if (options_.reduction.compression_error()) line["compression_error"] = moved.compression_error;
+  if (reducer_->has_policy()) line["plan"] = describe_plan(*reducer_);
   metrics_->write(line);
 }
 

@@ -52,6 +52,8 @@ struct TrainResult {
   std::optional<Evaluation> eval, test;
   std::string parameters_hash, compressor, memory, granularity, data, data_sentence;
   bool bytes_sent_estimated = false;
+  std::uint64_t plan_changes = 0;      // steps at which a policy changed a setting
+  std::optional<double> communicated;  // percentage of the elements, of methods that choose some
   std::uint64_t steps_skipped = 0;  // by --nonfinite skip; of this process
   double total_seconds = 0;         // with evaluations, checkpoints and warm-up
   int stopped_by = 0;               // signal
@@ -68,6 +70,7 @@ class Trainer {
  private:
   void prepare();
   void plan_run();
+  void make_reducer();
   void train_epoch();
   void step(models::Epoch& epoch);
   at::Tensor forward_backward(const std::function<models::Batch()>& next_batch);
