@@ -106,7 +106,7 @@ const bool registered = register_model({
              {"tied", "off", "one matrix for the embedding and the output"},
              {"vocab", "10000", "words; the data's, if not given"},
              {"seq", "35", "tokens of a sample, through which gradients go"}},
-    .data_sets = {"ptb", "wikitext-103", "text", "markov", "synthetic"},
+    .data_sets = {"ptb", "wikitext-103", "wikitext-2", "text", "markov", "synthetic"},
     .defaults = {.learning_rate = 20,
                  .momentum = 0,
                  .clip = 0.25,

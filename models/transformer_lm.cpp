@@ -82,7 +82,7 @@ const bool registered = register_model({
              {"dropout", "0.1", "of embeddings, attention weights and sublayers, 0 to 0.99"},
              {"vocab", "267744", "words; the data's, if not given"},
              {"seq", "128", "tokens of a sample"}},
-    .data_sets = {"wikitext-103", "ptb", "text", "markov", "synthetic"},
+    .data_sets = {"wikitext-103", "wikitext-2", "ptb", "text", "markov", "synthetic"},
     .defaults = {.optimizer = "adam:beta2=0.98",
                  .learning_rate = 5e-4,
                  .momentum = 0,

@@ -175,7 +175,7 @@ const bool registered = register_model({
              {"vocab", "267735", "words by falling frequency; the data's, if not given"},
              {"seq", "192", "tokens of a sample, through which gradients go"},
              {"mem", "192", "tokens before them that each layer sees; 0 = none"}},
-    .data_sets = {"wikitext-103", "ptb", "text", "markov", "synthetic"},
+    .data_sets = {"wikitext-103", "wikitext-2", "ptb", "text", "markov", "synthetic"},
     .defaults = {.optimizer = "adam",
                  .learning_rate = 2.5e-4,
                  .momentum = 0,

@@ -1,6 +1,11 @@
 // Optimizers by name: the right class with the right settings, and what is refused.
 #include <torch/torch.h>
 
+#include <array>
+#include <cmath>
+#include <sstream>
+
+#include "benchmarks/common/lamb.h"
 #include "benchmarks/common/optimizers.h"
 #include "comm/error.h"
 #include "tests/catch.h"
@@ -86,4 +91,76 @@ TEST_CASE("what an optimizer does not take", "[api][optimizer-names]") {
   fails("adam:beta1=2", 0, 0, "beta1");
   fails("sgd+adam", 0, 0, "compose");
   CHECK(check_optimizer("adam:beta2=0.98,beta1=0.9") == "adam:beta1=0.9,beta2=0.98");
+}
+
+TEST_CASE("LAMB by hand", "[api][optimizer-names]") {
+  // Two steps with the gradients (3, 4) and (1, 0); mean (1 - b1) g, corrected g at step 1.
+  const double lr = 0.1, b1 = 0.9, b2 = 0.99, eps = 0.01, decay = 0.5;
+  const auto x = torch::tensor({{1.0, 2.0}}, torch::kDouble).requires_grad_();
+  const auto bias = torch::tensor({1.0, 2.0}, torch::kDouble).requires_grad_();
+  const auto lamb = make_optimizer("lamb:beta1=0.9,beta2=0.99,eps=0.01", {x, bias}, {lr, {}, decay});
+  std::array<double, 2> expected{1, 2}, plain{1, 2}, m{}, v{};
+  const std::array<std::array<double, 2>, 2> gradients{{{3, 4}, {1, 0}}};
+  for (int t = 1; t <= 2; ++t) {
+    std::array<double, 2> r{}, u{};
+    for (std::size_t i = 0; i < 2; ++i) {
+      const double g = gradients[static_cast<std::size_t>(t - 1)][i];
+      m[i] = b1 * m[i] + (1 - b1) * g;
+      v[i] = b2 * v[i] + (1 - b2) * g * g;
+      r[i] = m[i] / (1 - std::pow(b1, t)) / (std::sqrt(v[i] / (1 - std::pow(b2, t))) + eps);
+      u[i] = r[i] + decay * expected[i];
+    }
+    const double ratio = std::hypot(expected[0], expected[1]) / std::hypot(u[0], u[1]);
+    for (std::size_t i = 0; i < 2; ++i) {
+      expected[i] -= lr * ratio * u[i];
+      plain[i] -= lr * r[i];  // of one dimension: neither decay nor trust ratio
+    }
+    const auto g = torch::tensor(
+        {gradients[static_cast<std::size_t>(t - 1)][0], gradients[static_cast<std::size_t>(t - 1)][1]},
+        torch::kDouble);
+    x.mutable_grad() = g.unsqueeze(0);
+    bias.mutable_grad() = g.clone();
+    lamb->step();
+    for (std::int64_t i = 0; i < 2; ++i) {
+      CHECK(x[0][i].item<double>() == Approx(expected[static_cast<std::size_t>(i)]).epsilon(1e-12));
+      CHECK(bias[i].item<double>() == Approx(plain[static_cast<std::size_t>(i)]).epsilon(1e-12));
+    }
+  }
+
+  // vectors=on treats both alike; where a norm is 0 the ratio is 1.
+  const auto alike = torch::tensor({1.0, 2.0}, torch::kDouble).requires_grad_();
+  const auto matrix = torch::tensor({{1.0, 2.0}}, torch::kDouble).requires_grad_();
+  const auto zero = torch::zeros({1, 2}, torch::TensorOptions(torch::kDouble).requires_grad(true));
+  for (const auto& p : {alike, matrix, zero})
+    p.mutable_grad() = torch::tensor({3.0, 4.0}, torch::kDouble).view(p.sizes()).clone();
+  make_optimizer("lamb:vectors=on,eps=0", {alike, matrix, zero}, {lr, {}, decay})->step();
+  CHECK(torch::equal(alike, matrix[0]));
+  CHECK(zero[0][0].item<double>() == Approx(-lr).epsilon(1e-12));
+}
+
+TEST_CASE("LAMB is saved and loaded", "[api][optimizer-names]") {
+  const auto start = [] { return torch::tensor({{1.F, 2.F}, {-1.F, 0.5F}}).requires_grad_(); };
+  const auto step = [](torch::optim::Optimizer& optimizer, const at::Tensor& p, double gradient) {
+    p.mutable_grad() = torch::full({2, 2}, gradient) * torch::tensor({1.F, -2.F});
+    optimizer.step();
+  };
+  const auto p = start(), q = start();
+  const auto one = make_optimizer("lamb:beta1=0.8,eps=1e-3,vectors=on", {p}, {0.1, {}, 0.25});
+  step(*one, p, 1);
+  std::stringstream stream;
+  torch::save(*one, stream);
+  const auto other = make_optimizer("lamb", {q}, {0.5, {}, {}});
+  torch::load(*other, stream);
+  const auto& options = static_cast<const LambOptions&>(other->param_groups()[0].options());
+  CHECK(options.lr() == 0.1);
+  CHECK(options.betas() == std::make_tuple(0.8, 0.999));
+  CHECK(options.weight_decay() == 0.25);
+  CHECK(options.adapt_vectors());
+  {
+    const torch::NoGradGuard no_gradients;
+    q.copy_(p);
+  }
+  step(*one, p, 3);
+  step(*other, q, 3);
+  CHECK(torch::equal(p, q));
 }
