@@ -16,6 +16,7 @@
 #include "acp/user_queue.h"
 #include "comm/deadline.h"
 #include "comm/error.h"
+#include "comm/link_cost.h"
 #include "comm/local/local.h"
 #include "comm/log.h"
 #include "comm/mpi/mpi.h"
@@ -74,6 +75,7 @@ class CountedChannel final : public Communicator {
   std::unique_ptr<Communicator> channel() override {
     return std::make_unique<CountedChannel>(channel_->channel(), ledger_);
   }
+  void perform(Collective op) override { channel_->perform(std::move(op)); }
   void abort(std::exception_ptr reason) noexcept override { channel_->abort(std::move(reason)); }
   std::string_view backend() const override { return channel_->backend(); }
   Traffic traffic() const override { return channel_->traffic(); }
@@ -92,6 +94,7 @@ struct Context::State {
   LocalPlace place;
   at::Device device = at::kCPU;
   std::string backend;
+  LinkCost link;
   int exceptions_at_start = std::uncaught_exceptions();
   std::optional<Trace> trace;
   std::optional<UserQueue> queue;  // last: ends before its channel
@@ -139,18 +142,41 @@ void warn_of_launcher(const Variables& environment) {
   }
 }
 
-std::unique_ptr<Communicator> connect(const std::string& backend, const Variables& environment) {
-  if (backend == "mpi") return std::make_unique<WireCommunicator>(mpi::connect());
-  if (backend == "tcp") {
-    return std::make_unique<WireCommunicator>(tcp::connect(tcp::endpoint_from_environment()));
-  }
+std::optional<LinkCost> given_link(const Variables& environment) {
+  const auto text = environment("ACP_LINK");
+  return text ? std::optional(parse_link_cost(*text)) : std::nullopt;
+}
+
+struct Connected {
+  std::unique_ptr<Communicator> channel;
+  LinkCost link;
+};
+
+Tuning tuning_for(const LinkCost& link, int ranks) {
+  Tuning tuning;
+  tuning.small_bytes = doubling_limit(link, ranks);
+  return tuning;
+}
+
+// With the sizes that suit the network.
+Connected over(std::unique_ptr<Transport> transport, const Variables& environment) {
+  auto channel = std::make_unique<WireCommunicator>(std::move(transport));
+  if (channel->size() == 1) return {std::move(channel), {}};
+  const LinkCost link = agree_link_cost(*channel->channel(), given_link(environment));
+  channel->tune(tuning_for(link, channel->size()));
+  return {std::move(channel), link};
+}
+
+Connected connect(const std::string& backend, const Variables& environment) {
+  if (backend == "mpi") return over(mpi::connect(), environment);
+  if (backend == "tcp") return over(tcp::connect(tcp::endpoint_from_environment()), environment);
   if (backend == "nccl") {
     const auto without = [&](const std::string& name) {
       return name == "ACP_BACKEND" ? std::nullopt : environment(name);
     };
-    return nccl::connect([&] { return connect(choose_backend("auto", without), environment); });
+    return {nccl::connect([&] { return connect(choose_backend("auto", without), environment).channel; }), {}};
   }
-  return std::make_unique<WireCommunicator>(std::move(local::transports(1).front()));
+  return {std::make_unique<WireCommunicator>(std::move(local::transports(1).front())), {}};
 }
 
 // torch's threads, divided among ranks that are threads of one process, and back.
@@ -254,6 +280,10 @@ std::string Context::backend() const {
   return state_->backend;
 }
 
+const LinkCost& Context::link_cost() const {
+  return state_->link;
+}
+
 std::unique_ptr<Communicator> Context::open_channel() const {
   const std::lock_guard lock(state_->opening);
   return state_->control->channel();
@@ -287,6 +317,7 @@ void check(const InitOptions& options) {
   }
   if (choose_backend(options.backend(), process_variables()) == "nccl") nccl::require();
   wait_timeout();
+  given_link(process_variables());
   check_log_level();
 }
 
@@ -300,7 +331,9 @@ Context init(const InitOptions& options) {
   const Variables environment = process_variables();
   const std::string backend = choose_backend(options.backend(), environment);
   const auto place = local_place(environment);
-  auto state = make_state(connect(backend, environment), backend, environment);
+  auto connected = connect(backend, environment);
+  auto state = make_state(std::move(connected.channel), backend, environment);
+  state->link = connected.link;
   state->place = place_by_host(*state->control);
   if (place && state->control->size() > 1) state->place = *place;
   if (!environment("OMP_NUM_THREADS")) {
@@ -310,7 +343,8 @@ Context init(const InitOptions& options) {
   log_debug("[" + backend + "] rank " + std::to_string(state->control->rank()) + " of " +
             std::to_string(state->control->size()) + ", " + std::to_string(state->place.rank) + " of " +
             std::to_string(state->place.size) + " on this host, " + std::to_string(at::get_num_threads()) +
-            " threads");
+            " threads; latency " + std::to_string(state->link.latency * 1e6) + " us, " +
+            std::to_string(8e-9 / state->link.seconds_per_byte) + " Gbit/s");
 
   Context context(std::move(state));
   {
@@ -326,6 +360,7 @@ void run_local(int n, const std::function<void(Context&)>& body) {
     throw ConfigError("run_local: the number of ranks is " + std::to_string(n) + "; it must be at least 1");
   }
   const Variables environment = process_variables();
+  const LinkCost link = given_link(environment).value_or(LinkCost());
   std::optional<DividedThreads> divided;
   if (!environment("OMP_NUM_THREADS")) divided.emplace(n);
   auto transports = local::transports(n);
@@ -337,8 +372,10 @@ void run_local(int n, const std::function<void(Context&)>& body) {
       ranks.emplace_back([&, r, transport = std::move(transports[static_cast<std::size_t>(r)])]() mutable {
         try {
           auto state =
-              make_state(std::make_unique<WireCommunicator>(std::move(transport)), "local", environment);
+              make_state(std::make_unique<WireCommunicator>(std::move(transport), tuning_for(link, n)),
+                         "local", environment);
           state->place = {r, n};
+          state->link = link;
           Context context(std::move(state));
           const BoundThread bound(context);
           try {

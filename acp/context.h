@@ -9,6 +9,7 @@
 #include <string>
 
 #include "comm/communicator.h"
+#include "comm/link_cost.h"
 #include "fusion/events.h"
 
 namespace acp {
@@ -62,6 +63,9 @@ class Context {
   // Where engines report to when the environment variable ACP_TRACE names a file (see trace.h); empty
   // otherwise.
   EventSink events() const;
+  // What a message costs between these ranks: ACP_LINK of rank 0, else measured by init(); the same on all
+  // ranks.
+  const LinkCost& link_cost() const;
   // Fails everything pending, here and on the peers.
   void abort(std::exception_ptr reason) const noexcept;
 

@@ -56,7 +56,7 @@ class [[nodiscard]] Exchange {
 
 // The blocking driver, for tests and start-up: one exchange, one collective at a time.
 inline void run(Exchange exchange, Communicator& communicator) {
-  while (auto op = exchange.advance()) communicator.start(*std::move(op)).get();
+  while (auto op = exchange.advance()) communicator.perform(*std::move(op));
 }
 
 }  // namespace acp

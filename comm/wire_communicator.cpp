@@ -49,36 +49,63 @@ struct WireCommunicator::State {
 
   // The wire thread. Ends when asked to and nothing is queued.
   void loop(const std::stop_token& stop) {
-    for (;;) {
-      std::unique_lock lock(mutex);
+    std::unique_lock lock(mutex);
+    while (changed.wait(lock, stop, [&] { return !queue.empty() && !busy; })) {
+      {
+        Job job = std::move(queue.front());
+        queue.pop_front();
+        busy = true;
+        lock.unlock();
+        std::visit([this](auto& j) { run(j); }, job);
+      }
+      lock.lock();
       busy = false;
       if (queue.empty()) changed.notify_all();  // for the destructor
-      if (!changed.wait(lock, stop, [&] { return !queue.empty(); })) return;
-      Job job = std::move(queue.front());
-      queue.pop_front();
-      busy = true;
-      lock.unlock();
-      std::visit([this](auto& j) { run(j); }, job);
     }
   }
 
-  void run(Operation& job) {
+  // On the calling thread if the wire is free; false leaves `op` alone.
+  bool run_here(Collective& op) {
+    {
+      const std::lock_guard lock(mutex);
+      if (busy || !queue.empty()) return false;
+      busy = true;
+    }
+    const std::optional<Failure> failure = attempt(op);
+    {
+      const std::lock_guard lock(mutex);
+      busy = false;
+      if (!queue.empty()) changed.notify_all();
+    }
+    if (failure) failure->raise();
+    return true;
+  }
+
+  // Performs `op`; whatever happens, the channel and the memory are left as they have to be.
+  std::optional<Failure> attempt(Collective& op) {
     std::optional<Failure> failure = failed();
     if (!failure) {
       const auto begin = std::chrono::steady_clock::now();
       try {
-        perform(job.op, *transport, workspace, tuning);
+        acp::perform(op, *transport, workspace, tuning);
       } catch (...) {
-        failure = fail(Failure::of(std::current_exception()), &job.op);
+        failure = fail(Failure::of(std::current_exception()), &op);
       }
       count(std::chrono::steady_clock::now() - begin);
     }
     if (failure) {
-      job.done.set_exception(failure->exception());
-      unfinished.push_back(std::move(job.op));
+      unfinished.push_back(std::move(op));
     } else {
-      job.op.in.reset();  // before the waiter goes on: it may count on being the only owner
-      job.op.out.reset();
+      op.in.reset();  // before the waiter goes on: it may count on being the only owner
+      op.out.reset();
+    }
+    return failure;
+  }
+
+  void run(Operation& job) {
+    if (const auto failure = attempt(job.op)) {
+      job.done.set_exception(failure->exception());
+    } else {
       job.done.set_value();
     }
   }
@@ -121,7 +148,7 @@ struct WireCommunicator::State {
     bytes_estimated.store(transport->bytes_estimated(), std::memory_order_relaxed);
   }
 
-  const Tuning tuning;
+  Tuning tuning;
   // These outlive the transport, which may still know their memory after a failed operation.
   Workspace workspace;
   std::vector<Collective> unfinished;
@@ -133,7 +160,7 @@ struct WireCommunicator::State {
   std::mutex mutex;  // guards what follows
   std::condition_variable_any changed;
   std::deque<Job> queue;
-  bool busy = false;  // the thread is at work on a job
+  bool busy = false;  // a thread is at work with the transport
   std::optional<Failure> first_failure;
 
   std::jthread thread;  // last: it uses all of the above
@@ -148,9 +175,10 @@ WireCommunicator::~WireCommunicator() {
   const bool ended = s.changed.wait_for(lock, grace, [&] { return s.queue.empty() && !s.busy; });
   lock.unlock();
   if (!ended) {
-    abort(std::make_exception_ptr(
-        CommunicationError("[" + std::string(backend()) + "] rank " + std::to_string(rank()) +
-                           ": its communicator was destroyed with operations under way")));
+    std::string text = "[";
+    text += backend();
+    text += "] rank " + std::to_string(rank()) + ": its communicator was destroyed with operations under way";
+    abort(std::make_exception_ptr(CommunicationError(text)));
   }
   s.thread.request_stop();
   s.thread.join();  // what is still queued fails at once
@@ -178,6 +206,20 @@ std::future<void> WireCommunicator::start(Collective op) {
   }
   state_->enqueue(std::move(job));
   return done;
+}
+
+void WireCommunicator::perform(Collective op) {
+  try {
+    check(op, rank(), size());
+  } catch (...) {
+    during(Failure::of(std::current_exception()), backend(), rank(), op).raise();
+  }
+  if (!state_->run_here(op)) start(std::move(op)).get();
+}
+
+void WireCommunicator::tune(const Tuning& tuning) {
+  const std::lock_guard lock(state_->mutex);
+  state_->tuning = tuning;
 }
 
 std::unique_ptr<Communicator> WireCommunicator::channel() {

@@ -9,8 +9,8 @@
 
 namespace acp {
 
-// Owns its transport and one thread, which ends with the object. Errors name backend, rank, operation and
-// label:
+// Owns its transport and one thread, which ends with the object. One thread at a time uses the transport:
+// that one, or a caller of perform(). Errors name backend, rank, operation and label:
 // "[tcp] rank 1: peer 3 closed the connection during all_reduce of 4 MiB float32 (step 120, bucket 2:
 // layer3.weight)". What is wrong with an operation alone (ConfigError) fails that operation, before a message
 // is sent; any other failure also fails what comes later on this channel, with the first reason.
@@ -25,6 +25,8 @@ class WireCommunicator final : public Communicator {
   int rank() const override;
   int size() const override;
   std::future<void> start(Collective op) override;
+  // On the calling thread, unless something is queued or under way.
+  void perform(Collective op) override;
   std::unique_ptr<Communicator> channel() override;
   void abort(std::exception_ptr reason) noexcept override;
   std::string_view backend() const override;
@@ -32,6 +34,10 @@ class WireCommunicator final : public Communicator {
 
   // As channel(), with sizes of its own.
   std::unique_ptr<Communicator> channel(const Tuning& tuning);
+
+  // Other sizes from now on, also for the channels opened from here. Every rank calls it with the same ones
+  // while nothing is under way.
+  void tune(const Tuning& tuning);
 
  private:
   struct State;

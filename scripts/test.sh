@@ -24,6 +24,8 @@ case "$sanitize" in "" | address | thread) ;; *) fail "test.sh: --sanitize takes
 case "$pattern" in "" | \[*) filter=$pattern ;; *) filter="*$pattern*" ;; esac
 # A rank's settings of a shell that was itself started by a launcher.
 unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT ACP_BACKEND
+# The same choice of algorithms in every run and on every backend, so that results can be compared bit by bit.
+export ACP_LINK=${ACP_LINK:-latency_us=20,gbps=80}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

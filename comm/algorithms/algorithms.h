@@ -14,7 +14,7 @@ namespace acp {
 // few numbers reach the long path.
 struct Tuning {
   std::size_t segment_bytes = 512 * 1024;  // a long message travels in pieces of about this size
-  std::size_t small_bytes = 16 * 1024;     // up to here few messages count more than few bytes
+  std::size_t small_bytes = 16 * 1024;     // up to here few messages count more than few bytes (link_cost.h)
 };
 
 // Memory for what arrives before it is added; grows to what an operation needs and is kept for the next one.

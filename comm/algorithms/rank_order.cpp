@@ -70,10 +70,40 @@ void reduce_own_chunk(Wire& wire, const Elements& in, const std::vector<Range>& 
 
 }  // namespace
 
+void rank_order_short_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op) {
+  const Elements elements(x);
+  const std::int64_t numel = x.numel();
+  const auto whole = elements[{0, numel}];
+  const auto ranks = static_cast<std::size_t>(wire.size);
+  const std::size_t sums_bytes = static_cast<std::size_t>(numel) * sizeof(float);
+  const auto memory = wire.workspace.bytes(sums_bytes + ranks * whole.size());
+  auto* const sums = reinterpret_cast<float*>(memory.data());
+  const auto slot = [&](int rank) {
+    return memory.subspan(sums_bytes + static_cast<std::size_t>(rank) * whole.size(), whole.size());
+  };
+  std::vector<Ticket> tickets;
+  for (int d = 1; d < wire.size; ++d) {
+    const int peer = wire.neighbour(-d);
+    tickets.push_back(wire.receive(peer, slot(peer)));
+  }
+  for (int d = 1; d < wire.size; ++d) tickets.push_back(wire.send(wire.neighbour(d), whole));
+  wire.wait_all(tickets);
+  for (int r = 0; r < wire.size; ++r) {
+    const std::byte* const piece = r == wire.rank ? whole.data() : slot(r).data();
+    if (r == 0) {
+      widen(sums, piece, numel, elements.type);
+    } else {
+      reduce_widened(sums, piece, numel, elements.type, op);
+    }
+  }
+  if (op == ReduceOp::average) divide(reinterpret_cast<std::byte*>(sums), numel, at::kFloat, wire.size);
+  narrow(whole.data(), sums, numel, elements.type);
+}
+
 void rank_order_reduce_scatter(Wire& wire, const at::Tensor& x, const at::Tensor& mine, ReduceOp op) {
   const Elements in(x), out(mine);
   const auto chunks = equal_chunks(x.numel(), wire.size);
-  const auto segments = segments_per_chunk(chunks, in.width, wire.tuning.segment_bytes);
+  const auto segments = pipelined_segments(wire, chunks, in.width);
   std::vector<Ticket> sends;
   reduce_own_chunk(wire, in, chunks, segments, op, sends, [&](std::int64_t k, const float* sums) {
     const Range range = segment_of({0, mine.numel()}, k, segments);
@@ -85,7 +115,7 @@ void rank_order_reduce_scatter(Wire& wire, const at::Tensor& x, const at::Tensor
 void rank_order_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op) {
   const Elements elements(x);
   const auto chunks = equal_chunks(x.numel(), wire.size);
-  const auto segments = segments_per_chunk(chunks, elements.width, wire.tuning.segment_bytes);
+  const auto segments = pipelined_segments(wire, chunks, elements.width);
   const Range own = chunks[static_cast<std::size_t>(wire.rank)];
   const auto travels = [](Range range, std::int64_t k) { return range.count > 0 || k == 0; };
 

@@ -82,10 +82,19 @@ std::int64_t longest_segment(const std::vector<Range>& chunks, std::int64_t segm
 
 }  // namespace
 
+std::int64_t pipelined_segments(const Wire& wire, const std::vector<Range>& chunks, std::size_t width) {
+  constexpr std::size_t overlapping = 4, worth_a_message = 32 * 1024;
+  std::int64_t longest = 0;
+  for (const Range& chunk : chunks) longest = std::max(longest, chunk.count);
+  const std::size_t share = static_cast<std::size_t>(longest) * width / overlapping;
+  return segments_per_chunk(chunks, width,
+                            std::min(wire.tuning.segment_bytes, std::max(share + width, worth_a_message)));
+}
+
 void ring_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op) {
   const Elements elements(x);
   const auto chunks = equal_chunks(x.numel(), wire.size);
-  const auto segments = segments_per_chunk(chunks, elements.width, wire.tuning.segment_bytes);
+  const auto segments = pipelined_segments(wire, chunks, elements.width);
   Pipeline pipeline(wire, plan_all_reduce(chunks, wire.rank), segments);
 
   const std::int64_t reducing = (wire.size - 1) * segments;  // messages before the gathering ones
@@ -117,7 +126,7 @@ void ring_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op) {
 void ring_reduce_scatter(Wire& wire, const at::Tensor& x, const at::Tensor& mine, ReduceOp op) {
   const Elements in(x), out(mine);
   const auto chunks = equal_chunks(x.numel(), wire.size);
-  const auto segments = segments_per_chunk(chunks, in.width, wire.tuning.segment_bytes);
+  const auto segments = pipelined_segments(wire, chunks, in.width);
   Pipeline pipeline(wire, plan_reduce_scatter(chunks, wire.rank), segments);
 
   // The input stays as it is: partial sums live in slots for two chunks, one arriving while the other leaves.
@@ -149,7 +158,7 @@ void ring_reduce_scatter(Wire& wire, const at::Tensor& x, const at::Tensor& mine
 
 void ring_all_gather(Wire& wire, const at::Tensor& all, const std::vector<Range>& chunks) {
   const Elements elements(all);
-  const auto segments = segments_per_chunk(chunks, elements.width, wire.tuning.segment_bytes);
+  const auto segments = pipelined_segments(wire, chunks, elements.width);
   Pipeline pipeline(wire, plan_all_gather(chunks, wire.rank), segments);
   pipeline.run(
       receives_ahead, [&](std::int64_t i) { return elements[pipeline.sent(i)]; },

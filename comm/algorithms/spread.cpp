@@ -22,7 +22,7 @@ void tree_broadcast(Wire& wire, const at::Tensor& x, int root) {
 void chain_broadcast(Wire& wire, const at::Tensor& x, int root) {
   const Elements elements(x);
   const std::vector<Range> whole{{0, x.numel()}};
-  const auto segments = segments_per_chunk(whole, elements.width, wire.tuning.segment_bytes);
+  const auto segments = pipelined_segments(wire, whole, elements.width);
   const int place = (wire.rank - root + wire.size) % wire.size;
   const bool first = place == 0, last = place == wire.size - 1;
   std::vector<Ticket> receives, sends;

@@ -50,6 +50,10 @@ struct Elements {
   }
 };
 
+// Segments per chunk: four, so that a rank passes on what has arrived while more arrives, more where
+// Tuning::segment_bytes asks for it, fewer where they would be shorter than is worth a message.
+std::int64_t pipelined_segments(const Wire& wire, const std::vector<Range>& chunks, std::size_t width);
+
 // Copies unless both are the same memory already.
 void copy(std::span<const std::byte> from, std::span<std::byte> to);
 
@@ -63,6 +67,8 @@ void doubling_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op);
 
 // rank_order.cpp: for half precision. Pieces are exchanged, added in float32 in rank order and rounded once.
 void rank_order_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op);
+// Everybody's whole tensor, for short ones; the same bits.
+void rank_order_short_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op);
 void rank_order_reduce_scatter(Wire& wire, const at::Tensor& x, const at::Tensor& mine, ReduceOp op);
 
 // pairwise.cpp: every pair of ranks exchanges one message.

@@ -17,11 +17,13 @@ struct Endpoint {
   std::string secret;        // proof of membership; empty = one from the store
   std::string prefix;        // of the store's keys: run id and restart count under an elastic agent
   bool agent_store = false;  // an agent serves the store already: everybody is a client
-  int streams = 2;           // sockets per neighbour
+  // Sockets per neighbour. More than one share no window, and together overflow the queue of a slow link (8 %
+  // of 100 Mbit/s); they pay where one connection cannot fill a fast one.
+  int streams = 1;
 };
 
 // From RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (or a launcher's variables under mpirun), ACP_INTERFACE,
-// ACP_SECRET, TORCHELASTIC_*. ConfigError names a variable that is missing or no number.
+// ACP_SECRET, ACP_STREAMS, TORCHELASTIC_*. ConfigError names a variable that is missing or no number.
 Endpoint endpoint_from_environment();
 
 // Meets the other ranks and opens the first channel. PeerError names who is missing at the deadline;

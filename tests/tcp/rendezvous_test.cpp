@@ -235,6 +235,7 @@ TEST_CASE("tcp: rank, size and master from the environment", "[tcp]") {
                                {"MASTER_ADDR", nullptr},
                                {"MASTER_PORT", nullptr},
                                {"ACP_INTERFACE", nullptr},
+                               {"ACP_STREAMS", nullptr},
                                {"ACP_SECRET", nullptr},
                                {"TORCHELASTIC_RUN_ID", nullptr},
                                {"TORCHELASTIC_RESTART_COUNT", nullptr},
@@ -259,6 +260,7 @@ TEST_CASE("tcp: rank, size and master from the environment", "[tcp]") {
                              {"MASTER_ADDR", "node7"},
                              {"MASTER_PORT", "1234"},
                              {"ACP_INTERFACE", "eth3"},
+                             {"ACP_STREAMS", "4"},
                              {"ACP_SECRET", "s"},
                              {"TORCHELASTIC_RUN_ID", "run"},
                              {"TORCHELASTIC_RESTART_COUNT", "2"},
@@ -268,6 +270,7 @@ TEST_CASE("tcp: rank, size and master from the environment", "[tcp]") {
   CHECK(e.master_port == 1234);
   CHECK(e.interface == "eth3");
   CHECK(e.secret == "s");
+  CHECK(e.streams == 4);
   CHECK(e.prefix == "run/2");
   CHECK(e.agent_store);
   for (const char* bad : {"x", "-1", "1x", "99999999999"}) {

@@ -111,7 +111,7 @@ TEST_CASE("tcp: a caller without the secret is dropped, whatever it claims to be
                 hello.from = 1 - to % 2;
                 hello.to = to;
                 hello.channel = channel;
-                hello.streams = 2;
+                hello.streams = static_cast<std::uint32_t>(Endpoint().streams);
                 const Fd fd = call(port);
                 CHECK_THROWS_AS(
                     introduce(fd.get(), hello, "guess", Clock::now() + std::chrono::seconds(30), -1),

@@ -2,6 +2,7 @@
 #include "comm/algorithms/reduce_kernels.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/Half.h>
 
 #include <cmath>
 #include <cstring>
@@ -141,6 +142,28 @@ TEST_CASE("narrowing rounds to nearest, ties to even", "[unit][kernels]") {
   CHECK(rounded(-257.01F, at::kBFloat16) == -258);
   CHECK(rounded(3.4e38F, at::kBFloat16) == infinity);
   CHECK(std::isnan(rounded(std::numeric_limits<float>::quiet_NaN(), at::kBFloat16)));
+}
+
+TEST_CASE("long runs of half precision have the bits of single numbers", "[unit][kernels]") {
+  std::mt19937 random(3);
+  std::vector<float> x(100003);
+  for (float& v : x) {  // any bit pattern: NaN, infinities, subnormal numbers
+    const auto bits = static_cast<std::uint32_t>(random());
+    std::memcpy(&v, &bits, sizeof(v));
+  }
+  for (std::size_t i = 0; i < x.size() / 2; ++i) {  // and half of them where float16 has numbers
+    x[i] = std::ldexp(static_cast<float>(random() % 8192) / 4096 - 1, static_cast<int>(random() % 44) - 26);
+  }
+  const auto n = static_cast<std::int64_t>(x.size());
+  std::vector<c10::Half> together(x.size()), each(x.size());
+  narrow(reinterpret_cast<std::byte*>(together.data()), x.data(), n, at::kHalf);
+  for (std::size_t i = 0; i < x.size(); ++i) each[i] = static_cast<c10::Half>(x[i]);
+  CHECK(std::memcmp(together.data(), each.data(), x.size() * sizeof(c10::Half)) == 0);
+
+  std::vector<float> wide(x.size()), one(x.size());
+  widen(wide.data(), reinterpret_cast<const std::byte*>(each.data()), n, at::kHalf);
+  for (std::size_t i = 0; i < x.size(); ++i) one[i] = static_cast<float>(each[i]);
+  CHECK(std::memcmp(wide.data(), one.data(), x.size() * sizeof(float)) == 0);
 }
 
 TEST_CASE("half precision is added in float32", "[unit][kernels]") {
