@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "comm/error.h"
+#include "compressors/names.h"
 #include "models/data_set.h"
 
 namespace acp::models {
@@ -17,41 +18,64 @@ std::string join(const std::vector<std::string>& words) {
   return text;
 }
 
-std::vector<std::string> built_in_names() {
-  std::vector<std::string> names;
-  for (const DataSetInfo* set : data_sets()) {
-    if (set->built_in()) names.push_back(set->name);
-  }
-  return names;
-}
-
-// "synthetic", "digits:train=6000"; whatever has a slash is a folder.
-const DataSetInfo* built_in(const std::string& given) {
-  if (given.find('/') != std::string::npos) return nullptr;
+// The set of "synthetic", "digits:train=6000", "cifar100:labels=coarse"; whatever has a slash before a colon
+// is a folder, and so is what exists as one, unless it is called as a built-in set.
+const DataSetInfo* named(const std::string& given) {
   const std::string name = given.substr(0, given.find(':'));
+  if (name.find('/') != std::string::npos) return nullptr;
+  std::error_code code;
+  const bool folder = fs::is_directory(given, code);
   for (const DataSetInfo* set : data_sets()) {
-    if (set->built_in() && set->name == name) return set;
+    if (same_name(set->name, name) && (set->built_in() || !folder)) return set;
   }
   return nullptr;
 }
 
-DataChoice choose_built_in(const DataSetInfo& set, const std::string& given,
-                           std::span<const std::string> accepted, const std::string& origin) {
+// Where a set that is asked for by name lies.
+fs::path find_folder(const DataSetInfo& set, const std::string& asked) {
+  const char* variable = std::getenv("ACP_DATA");
+  std::vector<fs::path> places;
+  if (variable != nullptr && *variable != '\0') places.emplace_back(variable);
+  if (!set.system_folder.empty()) places.push_back(set.system_folder);
+  std::string looked;
+  for (const fs::path& place : places) {
+    if (const fs::path found = locate(set, place); !found.empty()) return found;
+    looked += (looked.empty() ? "" : ", ") + place.string();
+  }
+  throw DataError(asked + ": " + set.name + " is not in " +
+                  (looked.empty() ? "ACP_DATA, which is not set" : looked) +
+                  "; set ACP_DATA to its folder or to the one that holds the sets");
+}
+
+DataChoice choose_by_name(const DataSetInfo& set, const std::string& given,
+                          std::span<const std::string> accepted, const std::string& origin) {
+  const std::string asked = origin + " " + given;
   if (std::find(accepted.begin(), accepted.end(), set.name) == accepted.end()) {
-    throw ConfigError(origin + " " + given + ": the model takes " + join({accepted.begin(), accepted.end()}) +
-                      ", not " + set.name);
+    throw ConfigError(asked + ": the model takes " + join({accepted.begin(), accepted.end()}) + ", not " +
+                      set.name);
   }
   const auto parts = parse_spec(given);
-  if (parts.size() != 1) throw ConfigError(origin + " " + given + ": data sets are not composed with '+'");
-  return {&set, parts[0], {}, parts[0].to_string() + ", built in (" + origin + ")"};
+  if (parts.size() != 1) throw ConfigError(asked + ": data sets are not composed with '+'");
+  if (set.built_in()) return {&set, parts[0], {}, parts[0].to_string() + ", built in (" + origin + ")"};
+  if (origin == "ACP_DATA") throw DataError(asked + ": no such folder, nor a built-in data set");
+  const fs::path folder = find_folder(set, asked);
+  return {&set, parts[0], folder, parts[0].to_string() + " from " + folder.string() + " (" + origin + ")"};
+}
+
+std::string known_names(bool built_in) {
+  std::vector<std::string> names;
+  for (const DataSetInfo* set : data_sets()) {
+    if (set->built_in() == built_in) names.push_back(set->name);
+  }
+  return join(names);
 }
 
 DataChoice choose_in_folder(const fs::path& folder, std::span<const std::string> accepted,
                             const std::string& origin) {
   std::error_code code;
   if (!fs::is_directory(folder, code)) {
-    throw DataError(origin + " " + folder.string() +
-                    ": no such folder, nor a built-in data set (built in: " + join(built_in_names()) + ")");
+    throw DataError(origin + " " + folder.string() + ": no such folder, nor a data set's name (built in: " +
+                    known_names(true) + "; with files in ACP_DATA: " + known_names(false) + ")");
   }
   std::vector<std::string> expected, with_files;
   for (const std::string& name : accepted) {
@@ -61,7 +85,9 @@ DataChoice choose_in_folder(const fs::path& folder, std::span<const std::string>
       return {&set, {name, {}}, found, name + " from " + found.string() + " (" + origin + ")"};
     }
     with_files.push_back(name);
-    expected.push_back(set.files.front() + "[.gz] there or in " + set.subfolders.front() + "/");
+    const bool is_folder = set.files.front().back() == '/';
+    expected.push_back(set.files.front() + (is_folder ? "" : "[.gz]") + " there or in " +
+                       set.subfolders.front() + "/");
   }
   expected.erase(std::unique(expected.begin(), expected.end()), expected.end());
   throw DataError(origin + " " + folder.string() + ": none of the model's data sets (" + join(with_files) +
@@ -76,7 +102,7 @@ DataChoice choose_data(std::span<const std::string> accepted, const std::string&
   if (!given.empty() || has_variable) {
     const std::string origin = given.empty() ? "ACP_DATA" : "--data";
     const std::string value = given.empty() ? variable : given;
-    if (const DataSetInfo* set = built_in(value)) return choose_built_in(*set, value, accepted, origin);
+    if (const DataSetInfo* set = named(value)) return choose_by_name(*set, value, accepted, origin);
     return choose_in_folder(value, accepted, origin);
   }
 

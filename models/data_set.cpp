@@ -23,8 +23,9 @@ std::string to_string(const TensorSpec& tensor) {
   return text.empty() ? "one " + classes : text + " " + classes;
 }
 
-bool is_there(const fs::path& base) {
+bool holds(const fs::path& base) {
   std::error_code code;
+  if (!base.has_filename()) return fs::is_directory(base, code);  // "train/"
   auto packed = base;
   packed += ".gz";
   return fs::is_regular_file(base, code) || fs::is_regular_file(packed, code);
@@ -64,7 +65,7 @@ fs::path locate(const DataSetInfo& set, const fs::path& folder) {
   for (const std::string& below : set.subfolders) candidates.push_back(folder / below);
   for (const fs::path& candidate : candidates) {
     const bool has_files = std::any_of(set.files.begin(), set.files.end(),
-                                       [&](const std::string& file) { return is_there(candidate / file); });
+                                       [&](const std::string& file) { return holds(candidate / file); });
     if (has_files && (!set.is_mine || set.is_mine(candidate))) return candidate;
   }
   return {};

@@ -31,7 +31,9 @@ struct Batch {
 // One tensor of a sample, without the batch dimension.
 struct TensorSpec {
   std::vector<std::int64_t> shape;
-  std::int64_t classes = 0;  // int64 numbers in [0, classes); 0: float32 numbers, about standard normal
+  // int64 numbers in [0, classes), and in a target -100 where there is nothing to predict; 0: float32
+  // numbers, about standard normal.
+  std::int64_t classes = 0;
 
   bool operator==(const TensorSpec&) const = default;
 };
@@ -58,6 +60,8 @@ class Samples {
   virtual Batch get(std::span<const std::int64_t> indices, std::int64_t epoch) const = 0;
   // How many samples each class has; empty where there are no classes.
   virtual std::vector<std::int64_t> class_counts() const { return {}; }
+  // Reads what loading leaves on disk until get() asks for it: DataError as get(), of the first bad sample.
+  virtual void check() const {}
 };
 
 // How an epoch goes through the training samples.
@@ -75,6 +79,7 @@ struct DataSet {
   std::shared_ptr<const Samples> eval;  // after each epoch: the validation part, or else the test part
   std::shared_ptr<const Samples> test;  // once, at the end; null where `eval` is all there is
   Order order = Order::shuffled;
+  std::vector<std::string> facts{};  // for people, a line each: "vocabulary: 10000 words, ..."
 };
 
 // What a data set is asked for.
@@ -90,10 +95,11 @@ struct LoadOptions {
 struct DataSetInfo {
   std::string name{};
   std::string summary{};
-  std::vector<KeyInfo> keys{};  // of a built-in set: `digits:train=6000`
+  std::vector<KeyInfo> keys{};  // `digits:train=6000`, `cifar100:labels=coarse`
   // Where the files may lie below a folder of sets; empty = built in, no files.
   std::vector<std::string> subfolders{};
-  std::vector<std::string> files{};       // without ".gz"; a folder that has one of them holds the set
+  // Without ".gz"; a folder that has one of them holds the set. "train/" is a folder below it.
+  std::vector<std::string> files{};
   std::filesystem::path system_folder{};  // where the system's package puts it; may be empty
   // Whether a folder with such files is this set; absent = it is. For sets that share their file names.
   std::function<bool(const std::filesystem::path& folder)> is_mine{};
@@ -124,19 +130,20 @@ struct DataChoice {
 };
 
 // `accepted`: names of the sets that the model takes, the preferred first. Taken is what `given` (the value
-// of --data) says: a built-in set's specification such as "synthetic" or "digits:train=6000", or a folder (a
-// set's own, or the one that holds the sets). Without it the folder in the environment variable ACP_DATA
-// counts; without that the first accepted set that the system has installed; else the first accepted built-in
-// one other than "synthetic". DataError: the folder does not exist, or holds no accepted set. ConfigError: a
-// built-in set that is not accepted.
+// of --data) says: a built-in set's specification such as "synthetic" or "digits:train=6000", a folder (a
+// set's own, or the one that holds the sets), or the name and keys of a set with files ("cifar100",
+// "cifar100:labels=coarse"), which is looked for in the folder ACP_DATA or where the system installs it.
+// Without `given` what the environment variable ACP_DATA says counts; without that the first accepted set
+// that the system has installed; else the first accepted built-in one other than "synthetic". DataError: the
+// folder does not exist, or holds no accepted set. ConfigError: a set that is not accepted.
 DataChoice choose_data(std::span<const std::string> accepted, const std::string& given);
 
 // DataError as DataSetInfo::load. Whether the samples are what a model takes is ModelChoice::fit()'s to say.
 DataSet load_data(const DataChoice& choice, const LoadOptions& options);
 
-// Reads every known set in `folder` (as --data takes it) and writes to `out`, per set, the folder and each
-// part's samples and classes, or the error. Returns the number of errors; finding no set at all is one.
-// DataError if the folder does not exist.
+// Reads every known set in `folder` (as --data takes it), or the built-in set of that specification, and
+// writes to `out`, per set, the folder, its facts and each part's samples and classes, or the error. Returns
+// the number of errors; finding no set at all is one. DataError if the folder does not exist.
 int check_data(const std::filesystem::path& folder, std::ostream& out);
 
 }  // namespace acp::models

@@ -4,6 +4,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -81,6 +82,20 @@ Bytes unpack(Bytes& packed, const std::string& name) {
 }
 
 }  // namespace
+
+bool is_there(const std::filesystem::path& base) {
+  auto packed = base;
+  packed += ".gz";
+  std::error_code code;
+  return std::filesystem::exists(base, code) || std::filesystem::exists(packed, code);
+}
+
+std::string folder_name(const std::filesystem::path& folder) {
+  const auto full = std::filesystem::weakly_canonical(folder);
+  std::string name = full.has_filename() ? full.filename() : full.parent_path().filename();
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name;
+}
 
 std::filesystem::path plain_or_gz(const std::filesystem::path& base) {
   auto packed = base;

@@ -3,9 +3,16 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 namespace acp::models {
+
+// Whether there is a file or folder `base`, or `base`.gz.
+bool is_there(const std::filesystem::path& base);
+
+// The folder's own name in small letters.
+std::string folder_name(const std::filesystem::path& folder);
 
 // `base`, or else `base`.gz; DataError names both if neither exists.
 std::filesystem::path plain_or_gz(const std::filesystem::path& base);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "models/data_set.h"
@@ -25,11 +26,20 @@ struct Normalisation {
 // Over all images; a channel of one value has deviation 1. Exact sums, so the same on every machine.
 Normalisation normalisation_of(const Images& images);
 
+// Random changes of training images: as large as before, cut out of the image with a margin of `margin`
+// pixels around it, and every other one flipped left to right.
+struct Augmentation {
+  std::int64_t margin = 4;  // below height and width
+  bool reflect = false;     // the margin mirrors the image; else it is black
+  std::uint64_t seed = 42;
+};
+
 // Gives inputs {float32 [n, channels, height, width]}, (pixel / 255 - mean) / deviation, and target int64
-// [n].
+// [n]; with an augmentation, changed by what its seed, the epoch and the image's number draw.
 class ImageSamples final : public Samples {
  public:
-  ImageSamples(Images images, const Normalisation& normalisation);
+  ImageSamples(Images images, const Normalisation& normalisation,
+               std::optional<Augmentation> augmentation = std::nullopt);
 
   std::int64_t size() const override { return images_.count(); }
   Batch get(std::span<const std::int64_t> indices, std::int64_t epoch) const override;
@@ -38,10 +48,12 @@ class ImageSamples final : public Samples {
 
  private:
   Images images_;
+  std::optional<Augmentation> augmentation_;
   std::vector<float> table_;  // [channel][byte]: its normalised number
 };
 
-// Both parts normalised by the training part's figures.
-DataSet image_set(std::string name, Images train, Images eval);
+// Both parts normalised by the training part's figures; the training part augmented.
+DataSet image_set(std::string name, Images train, Images eval,
+                  std::optional<Augmentation> augmentation = std::nullopt);
 
 }  // namespace acp::models

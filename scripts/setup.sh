@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$ROOT"
 
 packages=(g++ git pkg-config python3-venv meson ninja-build ccache openmpi-bin libopenmpi-dev libcxxopts-dev catch2
-  nlohmann-json3-dev libspdlog-dev zlib1g-dev)
+  nlohmann-json3-dev libspdlog-dev zlib1g-dev libjpeg-dev libpng-dev)
 optional=(dataset-fashion-mnist)
 case "${1:-}" in
   --lint) packages+=(clang-format clang-tidy) ;;

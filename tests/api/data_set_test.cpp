@@ -97,6 +97,35 @@ TEST_CASE("wrong --data is one clear line", "[api][data]") {
   CHECK_THROWS_WITH(find_data_set("mnits"), ContainsSubstring("mnist"));
 }
 
+TEST_CASE("a set with files is asked for by its name and keys", "[api][data]") {
+  const TempFolder temp;
+  const std::vector<std::string> models_sets{"cifar10", "cifar100", "synthetic"};
+  const std::vector<std::uint8_t> record(3074);
+  temp.write("sets/cifar100/train.bin", record);
+  temp.write("sets/cifar100/test.bin", record);
+  temp.write("sets/cifar10/data_batch_1.bin", std::vector<std::uint8_t>(3073));
+  const fs::path sets = temp.path() / "sets";
+  {
+    const Environment variable("ACP_DATA", sets.c_str());
+    CHECK(choose_data(models_sets, "").set->name == "cifar10");
+    CHECK(choose_data(models_sets, "cifar100").folder == sets / "cifar100");
+    const DataChoice coarse = choose_data(models_sets, "cifar100:labels=coarse");
+    CHECK(coarse.sentence == "cifar100:labels=coarse from " + (sets / "cifar100").string() + " (--data)");
+    CHECK(load_data(coarse, {}).sample.target.classes == 20);
+    CHECK_THROWS_AS(load_data(choose_data(models_sets, "cifar100:label=coarse"), {}), ConfigError);
+    CHECK_THROWS_AS(choose_data(models_sets, "mnist"), ConfigError);
+    const std::vector<std::string> text{"ptb", "synthetic"};
+    CHECK_THROWS_WITH(choose_data(text, "ptb"), ContainsSubstring("ptb is not in " + sets.string()));
+  }
+  {
+    const Environment variable("ACP_DATA", "cifar100");
+    CHECK_THROWS_WITH(choose_data(models_sets, ""), ContainsSubstring("ACP_DATA cifar100: no such folder"));
+  }
+  const Environment variable("ACP_DATA", nullptr);
+  CHECK_THROWS_AS(choose_data(models_sets, "cifar100"), DataError);
+  CHECK_THROWS_WITH(choose_data(models_sets, "cifar100"), ContainsSubstring("set ACP_DATA"));
+}
+
 TEST_CASE("a set in MNIST's form is read, and its damage found", "[api][data]") {
   const TempFolder temp;
   write_idx_set(temp, "mnist/", 20, 10);
@@ -161,6 +190,12 @@ TEST_CASE("--check-data says what it found and counts errors", "[api][data]") {
   temp.write("fashion-mnist/t10k-images-idx3-ubyte.gz", {0x1f, 0x8b, 8});
   CHECK(check_data(temp.path(), out) == 1);
   CHECK_THAT(out.str(), ContainsSubstring("error:") && ContainsSubstring("truncated gzip"));
+
+  std::ostringstream built_in;
+  CHECK(check_data("markov:train=1000,eval=100", built_in) == 0);
+  CHECK_THAT(built_in.str(), ContainsSubstring("entropy rate: 2.136959 nats") &&
+                                 ContainsSubstring("train: 28 samples") &&
+                                 ContainsSubstring("eval: 3 samples"));
 
   const TempFolder empty;
   CHECK(check_data(empty.path(), out) == 1);
