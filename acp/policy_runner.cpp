@@ -164,6 +164,7 @@ void PolicyRunner::attach(Engine& engine) {
     apply();
     changes_ = 0;  // it has not been otherwise before
     planned_ = true;
+    late_epoch_ = false;
     return;
   }
   engine.between_steps([&](auto& compressors, std::uint64_t&) {
@@ -171,6 +172,7 @@ void PolicyRunner::attach(Engine& engine) {
     hand_out(compressors);
   });
   prepare_step(policy_->request(moment()));
+  if (std::exchange(late_epoch_, false)) enter_epoch();
 }
 
 void PolicyRunner::hand_out(std::vector<std::unique_ptr<Compressor>>& compressors) const {
@@ -207,8 +209,13 @@ void PolicyRunner::start_epoch(std::uint64_t epoch) {
   epoch_started_ = true;
   epoch_ = epoch;
   mark_.reset();
-  if (!next || engine_ == nullptr || !policy_->counts_epochs()) return;
+  if (!next || !policy_->counts_epochs()) return;
   new_epoch_ = true;
+  late_epoch_ = engine_ == nullptr;  // restored, but not laid out yet: at attach()
+  if (!late_epoch_) enter_epoch();
+}
+
+void PolicyRunner::enter_epoch() {
   probes_.clear();  // the step before has been seen already
   advance(moment());
 }

@@ -59,6 +59,7 @@ class PolicyRunner {
 
   Moment moment() const;
   void advance(const Moment& now);
+  void enter_epoch();
   void prepare_step(const Request& request);
   void begin_errors();
   std::vector<double> agree_norms();
@@ -85,7 +86,7 @@ class PolicyRunner {
   std::vector<int> owner_;                              // rank that computes a layer's errors; -1: none
   std::uint64_t steps_ = 0;                             // reductions of the run
   std::uint64_t epoch_ = 0;                             // of start_epoch()
-  bool epoch_started_ = false, new_epoch_ = false;
+  bool epoch_started_ = false, new_epoch_ = false, late_epoch_ = false;
 
   std::vector<Level> levels_, wanted_;  // in force; as planned
   std::vector<double> probes_;

@@ -64,7 +64,7 @@ class Larger final : public Policy {
   Larger(std::unique_ptr<Policy> a, std::unique_ptr<Policy> b, std::size_t layers)
       : a_(std::move(a)), b_(std::move(b)), layers_(layers) {}
 
-  // One of them observes; whether more do is refused where they are made.
+  // The first (LEGACY's) goes by sizes and time alone, so the second has the sums for itself.
   Request request(const Moment& moment) const override {
     auto request = b_->request(moment);
     request.every_step = request.every_step || a_->request(moment).every_step;
@@ -207,7 +207,8 @@ PolicySpec::PolicySpec(std::string_view text) {
     part.name = info.name;
     const Values check_keys(part, keys);
     part = canonical(part, info);
-    text_ += (text_.empty() ? "" : "+") + part.to_string();
+    if (!text_.empty()) text_ += '+';
+    text_ += part.to_string();
   }
   if (parts_.size() > 2) {
     throw ConfigError("policy " + in_quotes(text_) + ": at most two can be combined");

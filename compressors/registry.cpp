@@ -83,7 +83,8 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
     if (method.recipe.lr) recipe_.lr = method.recipe.lr;
     if (method.recipe.momentum) recipe_.momentum = method.recipe.momentum;
     wants_squares_ = wants_squares_ || method.wants_squares;
-    text_ += (text_.empty() ? "" : "+") + part.to_string();
+    if (!text_.empty()) text_ += '+';
+    text_ += part.to_string();
   }
   const auto& method = find_method(parts[0].name);
   std::vector<std::string> granularities;
@@ -154,9 +155,15 @@ CompressorFactory CompressorFactory::at_level(double level) const {
   if (part == parts.end()) throw Error(text_ + " has no level");
   char number[32];
   part->values[key_of(knob_)] = {number, std::to_chars(number, number + sizeof number, level).ptr};
-  if (knob_ == Knob::rank) part->values["min_rate"] = "0";
+  // A rule that leaves tensors whole would be the method's own choice, not the level's.
+  const bool has_rule = std::ranges::any_of(find_method(part->name).keys,
+                                            [](const KeyInfo& key) { return key.name == "min_rate"; });
+  if (has_rule) part->values["min_rate"] = std::string(1, '0');
   std::string text;
-  for (const auto& each : parts) text += (text.empty() ? "" : "+") + each.to_string();
+  for (const auto& each : parts) {
+    if (!text.empty()) text += '+';
+    text += each.to_string();
+  }
   return {text, options_};
 }
 

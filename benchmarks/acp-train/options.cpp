@@ -212,7 +212,10 @@ std::string policy_of(const CommandLine& line) {
     if (value.empty()) continue;  // the default
     parts[0].values[key] = value;
     text.clear();
-    for (const auto& part : parts) text += (text.empty() ? "" : "+") + part.to_string();
+    for (const auto& part : parts) {
+      if (!text.empty()) text += '+';
+      text += part.to_string();
+    }
   }
   return PolicySpec(text).text();
 }
