@@ -74,14 +74,14 @@ class BertPretraining(nn.Module):
         return words, self.next(torch.tanh(self.pooler(x[:, 0])))
 
 
-@peer("lstm-lm", model="lstm-lm:layers=2,hidden=650,vocab=10000,seq=35", batch_size=20)
+@peer("lstm-lm", model="lstm-lm:layers=2,hidden=650,vocab=10000,seq=35", batch_size=20, arguments=("--clip", 0))
 def lstm_lm(batch_size):
     net = LstmLm(650, 10000, 2, 0.5)
     tokens, targets = (torch.randint(10000, (batch_size, 35)) for _ in range(2))
     return Work(net, lambda: F.cross_entropy(net(tokens.t()).flatten(0, 1), targets.t().flatten()))
 
 
-@peer("bert-base", model="bert-base:head=pretrain,vocab=30528,seq=64", batch_size=4)
+@peer("bert-base", model="bert-base:head=pretrain,vocab=30528,seq=64", batch_size=4, arguments=("--clip", 0))
 def bert_base(batch_size):
     net = BertPretraining(12, 768, 12, 3072, 30528)
     ids, targets = (torch.randint(30528, (batch_size, 64)) for _ in range(2))
