@@ -245,13 +245,13 @@ std::vector<std::vector<double>> PolicyRunner::gather(std::vector<double> mine, 
   std::vector<std::vector<double>> ranks;
   const double* const numbers = all.const_data_ptr<double>();
   for (int r = 0; r < control_.size(); ++r) {
-    ranks.emplace_back(numbers + r * count, numbers + (r + 1) * count);
-    if (ranks.back().back() != ranks.front().back()) {
+    const double* const begin = numbers + r * count;
+    if (begin[count - 1] != numbers[count - 1]) {
       throw Error("policy " + spec_.text() + " has come to another state on rank " + std::to_string(r) +
                   " than on rank 0, after step " + std::to_string(steps_) +
                   "; every policy must be a function of what all ranks share");
     }
-    ranks.back().pop_back();
+    ranks.emplace_back(begin, begin + count - 1);
   }
   return ranks;
 }
