@@ -245,21 +245,21 @@ std::vector<std::vector<double>> PolicyRunner::gather(std::vector<double> mine, 
   std::vector<std::vector<double>> ranks;
   const double* const numbers = all.const_data_ptr<double>();
   for (int r = 0; r < control_.size(); ++r) {
-    ranks.emplace_back(numbers + r * count, numbers + (r + 1) * count);
-    if (ranks.back().back() != ranks.front().back()) {
+    const double* const begin = numbers + r * count;
+    if (begin[count - 1] != numbers[count - 1]) {
       throw Error("policy " + spec_.text() + " has come to another state on rank " + std::to_string(r) +
                   " than on rank 0, after step " + std::to_string(steps_) +
                   "; every policy must be a function of what all ranks share");
     }
-    ranks.back().pop_back();
+    ranks.emplace_back(begin, begin + count - 1);
   }
   return ranks;
 }
 
 // The longest time, the means of the norms, rank 0's learning rate.
 void PolicyRunner::agree_measures(Observations& seen) {
-  std::vector<double> mine{
-      learning_rate_, mark_ ? std::chrono::duration<double>(Clock::now() - *mark_).count() : unknown};
+  std::vector<double> mine{learning_rate_,
+                           mark_ ? std::chrono::duration<double>(Clock::now() - *mark_).count() : unknown};
   LayerNorms raw, input;
   std::vector<LayerNorms> kept(probes_.size());
   if (!probes_.empty()) {
@@ -272,7 +272,8 @@ void PolicyRunner::agree_measures(Observations& seen) {
         const auto& norms = compressor->probe_norms();
         total(raw, norms.gradient);
         total(input, norms.input);
-        for (std::size_t i = 0; i < std::min(kept.size(), norms.kept.size()); ++i) total(kept[i], norms.kept[i]);
+        for (std::size_t i = 0; i < std::min(kept.size(), norms.kept.size()); ++i)
+          total(kept[i], norms.kept[i]);
       }
     });
     const auto number = [&](const LayerNorms& norms) {
@@ -379,9 +380,10 @@ double PolicyRunner::work() const {
   for (std::size_t l = 0; l < levels_.size(); ++l) {
     const auto& layer = setting_.layers[l];
     if (!levels_[l] || std::isnan(*levels_[l])) continue;
-    const double rank = setting_.knob == Knob::rank
-                            ? std::min({*levels_[l], static_cast<double>(layer.rows), static_cast<double>(layer.cols)})
-                            : 1;
+    const double rank =
+        setting_.knob == Knob::rank
+            ? std::min({*levels_[l], static_cast<double>(layer.rows), static_cast<double>(layer.cols)})
+            : 1;
     sum += rank * static_cast<double>(layer.numel());
   }
   return sum;
@@ -466,8 +468,8 @@ void PolicyRunner::log_change(const std::vector<Level>& before) const {
     ++given;
   }
   std::ostringstream text;
-  text << "policy " << spec_.text() << ": before step " << steps_ << " " << changed << " of " << levels_.size()
-       << " parameters change";
+  text << "policy " << spec_.text() << ": before step " << steps_ << " " << changed << " of "
+       << levels_.size() << " parameters change";
   if (given > 0) {
     text << "; " << knob_name(setting_.knob) << " " << least << " to " << most << ", mean "
          << sum / static_cast<double>(given);
@@ -508,10 +510,9 @@ void PolicyRunner::load(const State& state, std::uint64_t step) {
   steps_ = step;
   mark_.reset();
   const auto saved = find_state(state, reducer_key, prefix + "signature");
-  const auto text =
-      saved.defined() ? std::string(static_cast<const char*>(saved.const_data_ptr()),
-                                    static_cast<std::size_t>(saved.numel()))
-                      : std::string();
+  const auto text = saved.defined() ? std::string(static_cast<const char*>(saved.const_data_ptr()),
+                                                  static_cast<std::size_t>(saved.numel()))
+                                    : std::string();
   if (text != signature()) {
     if (control_.rank() == 0 && step > 0) {
       log_warning("the checkpoint's run had another policy or compressor: policy " + spec_.text() +

@@ -102,8 +102,8 @@ class PolicyRunner {
 
   std::future<Rows> errors_;
   CostModel costs_;
-  double coding_seconds_ = 0;          // of the engine, when the window began
-  std::uint64_t coding_steps_ = 0;     // and its steps
+  double coding_seconds_ = 0;       // of the engine, when the window began
+  std::uint64_t coding_steps_ = 0;  // and its steps
 
   double learning_rate_;
   // Where the step in progress began; nothing if more than the step lies behind it (evaluations, saving).

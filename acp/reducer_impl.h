@@ -64,7 +64,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   void plan_from_observation();
   void build(const Plan& plan);
   std::vector<ParameterInfo> parameter_infos() const;
-  std::vector<Layer> layers() const;  // as policies see them
+  std::vector<Layer> layers() const;   // as policies see them
   std::string plan_text() const;       // signature, then one line of names for each bucket
   std::string plan_signature() const;  // what must be equal for a stored plan to be taken
   std::optional<Plan> parse_plan(const std::string& text) const;

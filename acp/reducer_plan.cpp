@@ -86,12 +86,12 @@ void GradientReducer::Impl::attach(const NamedTensors& named) {
   check_agreement(control, "parameter", lines);
   std::ostringstream clip;
   clip << "clip_local=" << options.clip_local();
-  check_agreement(control, "setting",
-                  {plan_signature(), "memory=" + factory.memory(), "seed=" + std::to_string(options.seed()),
-                   "backward_passes_per_step=" + std::to_string(options.backward_passes_per_step()),
-                   clip.str(), "algorithm=" + to_string(options.algorithm()),
-                   "window=" + std::to_string(options.window()), "nonfinite=" + options.nonfinite(),
-                   "policy=" + PolicySpec(options.policy()).text()});
+  check_agreement(
+      control, "setting",
+      {plan_signature(), "memory=" + factory.memory(), "seed=" + std::to_string(options.seed()),
+       "backward_passes_per_step=" + std::to_string(options.backward_passes_per_step()), clip.str(),
+       "algorithm=" + to_string(options.algorithm()), "window=" + std::to_string(options.window()),
+       "nonfinite=" + options.nonfinite(), "policy=" + PolicySpec(options.policy()).text()});
   if (!PolicySpec(options.policy()).fixed()) {
     policy = std::make_unique<PolicyRunner>(options, factory, layers(), control);
     check_agreement(control, "setting", policy->settings());

@@ -169,7 +169,8 @@ class Accordion final : public Policy {
     if (form_ == "reducer") {
       window_ = 1;
       if (period_.epochs && steps_per_epoch_ == 0) {
-        throw ConfigError("accordion: form=reducer with a period in epochs needs Options::steps_per_epoch(n)");
+        throw ConfigError(
+            "accordion: form=reducer with a period in epochs needs Options::steps_per_epoch(n)");
       }
     }
     if (window_ == 0 && !period_.epochs) window_ = period_.length;
@@ -179,8 +180,9 @@ class Accordion final : public Policy {
     }
     if (period_.epochs && window_ > 0 && form_ != "reducer") {
       if (steps_per_epoch_ == 0) {
-        throw ConfigError("accordion: window with a period in epochs needs Options::steps_per_epoch(n), to "
-                          "know where an epoch ends; or leave window out");
+        throw ConfigError(
+            "accordion: window with a period in epochs needs Options::steps_per_epoch(n), to "
+            "know where an epoch ends; or leave window out");
       }
       if (window_ > steps_per_epoch_) {
         throw ConfigError("accordion: window=" + std::to_string(window_) + " is longer than an epoch of " +
@@ -226,9 +228,8 @@ class Accordion final : public Policy {
   bool counts_epochs() const override { return period_.epochs; }
 
   PolicyState state() const override {
-    return {{"high", to_numbers(high_)},
-            {"norms", regimes_.before()},
-            {"learning_rates", {last_, at_decision_}}};
+    return {
+        {"high", to_numbers(high_)}, {"norms", regimes_.before()}, {"learning_rates", {last_, at_decision_}}};
   }
   void load_state(const PolicyState& state) override {
     if (const auto* high = find(state, "high")) high_ = to_flags(*high);
@@ -262,8 +263,8 @@ class Accordion final : public Policy {
   std::optional<std::int64_t> place_in_window(const Moment& moment) const {
     const auto step = static_cast<std::int64_t>(moment.step);
     if (form_ == "reducer" && period_.epochs) {
-      const bool opens =
-          steps_per_epoch_ > 0 && step % steps_per_epoch_ == 0 && step / steps_per_epoch_ % period_.length == 0;
+      const bool opens = steps_per_epoch_ > 0 && step % steps_per_epoch_ == 0 &&
+                         step / steps_per_epoch_ % period_.length == 0;
       return opens ? std::optional<std::int64_t>(0) : std::nullopt;
     }
     if (period_.epochs) {
@@ -273,7 +274,8 @@ class Accordion final : public Policy {
       return place < 0 ? std::nullopt : std::optional(place);
     }
     if (moment.step < start_) return std::nullopt;
-    const auto place = static_cast<std::int64_t>(moment.step - start_) % period_.length - (period_.length - window_);
+    const auto place =
+        static_cast<std::int64_t>(moment.step - start_) % period_.length - (period_.length - window_);
     return place < 0 ? std::nullopt : std::optional(place);
   }
 
@@ -285,7 +287,7 @@ class Accordion final : public Policy {
   bool lr_rule_;
   std::uint64_t start_;
   std::vector<Level> own_;
-  std::vector<bool> high_;  // empty before the first decision
+  std::vector<bool> high_;             // empty before the first decision
   double last_ = 0, at_decision_ = 0;  // learning rates
 };
 
@@ -294,8 +296,8 @@ class Bursts final : public Policy {
  public:
   Bursts(const Values& values, const PolicySetting& setting)
       : levels_(values, setting),
-        detector_(static_cast<std::size_t>(values.text("window") == "0" ? 100
-                                                                        : values.integer("window", 1, 1'000'000)),
+        detector_(static_cast<std::size_t>(
+                      values.text("window") == "0" ? 100 : values.integer("window", 1, 1'000'000)),
                   values.number("alpha", 0, 0.999999),
                   values.text("threshold") == "0.5" ? 0.2 : values.number("threshold", 0, 1e9)) {
     if (setting.knob != Knob::ratio) {
@@ -318,7 +320,9 @@ class Bursts final : public Policy {
     return plan;
   }
   PolicyState state() const override {
-    return {{"values", detector_.average().values()}, {"before", {detector_.before}}, {"high", {high_ ? 1. : 0.}}};
+    return {{"values", detector_.average().values()},
+            {"before", {detector_.before}},
+            {"high", {high_ ? 1. : 0.}}};
   }
   void load_state(const PolicyState& state) override {
     if (const auto* values = find(state, "values")) detector_.average().set_values(*values);
@@ -338,19 +342,22 @@ const bool registered = register_policy({
     .summary = "of two levels the higher where a layer's gradient norm changes fast, or the rate has fallen",
     .source = "Agarwal et al., Accordion: Adaptive Gradient Communication via Critical Learning Regime "
               "Identification, MLSys 2021",
-    .keys = {{"high", "auto", "rank, ratio or bits of critical layers; auto: 2, 0.99, 8"},
-             {"low", "auto", "rank, ratio or bits of the others; auto: 1, 0.1, 4"},
-             {"threshold", "0.5", "relative change of the norm from which a layer is critical (form=gravac: 0.2)"},
-             {"period", "10e", "between decisions, in epochs (10e) or steps (500)"},
-             {"clock", "auto", "auto, or epoch, step: what period counts if it does not say"},
-             {"window", "0", "steps before a decision that are added up; 0: the whole epoch or period (form=hook: "
-                             "10, form=gravac: 100)"},
-             {"lr_rule", "on", "everything is high after the learning rate has fallen, until the next decision"},
-             {"start", "0", "steps before periods in steps begin"},
-             {"alpha", "0.02", "weight of form=gravac's average, 0 to below 1"},
-             {"form", "accordion",
-              "accordion; reducer: one minibatch at an epoch's first step, critical above the threshold; hook: "
-              "L-GreCo's, with the error memory and no rule for the rate; gravac: the whole model, every step"}},
+    .keys =
+        {{"high", "auto", "rank, ratio or bits of critical layers; auto: 2, 0.99, 8"},
+         {"low", "auto", "rank, ratio or bits of the others; auto: 1, 0.1, 4"},
+         {"threshold", "0.5",
+          "relative change of the norm from which a layer is critical (form=gravac: 0.2)"},
+         {"period", "10e", "between decisions, in epochs (10e) or steps (500)"},
+         {"clock", "auto", "auto, or epoch, step: what period counts if it does not say"},
+         {"window", "0",
+          "steps before a decision that are added up; 0: the whole epoch or period (form=hook: "
+          "10, form=gravac: 100)"},
+         {"lr_rule", "on", "everything is high after the learning rate has fallen, until the next decision"},
+         {"start", "0", "steps before periods in steps begin"},
+         {"alpha", "0.02", "weight of form=gravac's average, 0 to below 1"},
+         {"form", "accordion",
+          "accordion; reducer: one minibatch at an epoch's first step, critical above the threshold; hook: "
+          "L-GreCo's, with the error memory and no rule for the rate; gravac: the whole model, every step"}},
     .make = [](const Values& values, const PolicySetting& setting) -> std::unique_ptr<Policy> {
       if (values.choice("form", forms) == "gravac") return std::make_unique<Bursts>(values, setting);
       return std::make_unique<Accordion>(values, setting);

@@ -15,8 +15,7 @@ namespace acp {
 // with nothing before; and where a norm is not finite, which is then forgotten.
 class CriticalRegimes {
  public:
-  explicit CriticalRegimes(double threshold, bool strict = false)
-      : threshold_(threshold), strict_(strict) {}
+  explicit CriticalRegimes(double threshold, bool strict = false) : threshold_(threshold), strict_(strict) {}
 
   std::vector<bool> decide(const std::vector<double>& norms);
 

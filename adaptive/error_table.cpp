@@ -68,8 +68,8 @@ std::vector<double> rank_errors(const at::Tensor& matrix, std::span<const std::i
   const std::int64_t most = ranks.empty() ? 0 : std::min(ranks.back(), full);
   const double norm = frobenius_norm(matrix);
   if (!std::isfinite(norm)) return std::vector<double>(ranks.size(), std::nan(""));
-  const bool exact = method == RankErrors::svd || (method == RankErrors::automatic && full <= largest_gram) ||
-                     most == full;
+  const bool exact =
+      method == RankErrors::svd || (method == RankErrors::automatic && full <= largest_gram) || most == full;
   const auto squares = exact ? squares_exact(matrix) : squares_found(matrix, most, seed, name);
   // Sums from the small end where the tail is known, so that nothing cancels.
   std::vector<double> tail(static_cast<std::size_t>(full) + 1, 0.0);

@@ -31,7 +31,8 @@ std::string to_string(GravacLabel label) {
 std::vector<double> gravac_ladder(double theta_min, double theta_max, double step) {
   std::vector<double> ladder;
   double factor = theta_min;
-  for (std::size_t j = 0; factor <= theta_max; factor = theta_min * std::pow(step, static_cast<double>(++j))) {
+  for (std::size_t j = 0; factor <= theta_max;
+       factor = theta_min * std::pow(step, static_cast<double>(++j))) {
     ladder.push_back(factor);
   }
   if (ladder.back() < theta_max) ladder.push_back(theta_max);
@@ -49,8 +50,8 @@ GravacController::GravacController(GravacSettings settings)
 GravacController::Decision GravacController::decide(double raw, double min, std::optional<double> candidate) {
   ++step_;
   last_ = {};
-  const bool sound = std::isfinite(raw) && raw > 0 && std::isfinite(min) &&
-                     (!candidate || std::isfinite(*candidate));
+  const bool sound =
+      std::isfinite(raw) && raw > 0 && std::isfinite(min) && (!candidate || std::isfinite(*candidate));
   if (!sound) {
     last_.label = GravacLabel::dense;
     return last_;
@@ -131,7 +132,8 @@ PolicyState GravacController::state() const {
   PolicyState state;
   state["controller"] = {static_cast<double>(index_), searching_ ? 1. : 0., static_cast<double>(step_),
                          static_cast<double>(settled_), always_dense_ ? 1. : 0.};
-  state["last"] = {static_cast<double>(last_.label), last_.factor, last_.gain ? 1. : 0., last_.gain.value_or(0)};
+  state["last"] = {static_cast<double>(last_.label), last_.factor, last_.gain ? 1. : 0.,
+                   last_.gain.value_or(0)};
   state["raw"] = raw_.values();
   state["min"] = min_.values();
   state["candidate"] = candidate_.values();
@@ -150,7 +152,8 @@ void GravacController::load_state(const PolicyState& state) {
     return found == state.end() ? std::vector<double>() : found->second;
   };
   const auto controller = numbers("controller"), last = numbers("last");
-  if (controller.size() != 5 || last.size() != 4 || controller[0] >= static_cast<double>(settings_.ladder.size()))
+  if (controller.size() != 5 || last.size() != 4 ||
+      controller[0] >= static_cast<double>(settings_.ladder.size()))
     return;
   index_ = static_cast<std::size_t>(controller[0]);
   searching_ = controller[1] != 0;
@@ -176,10 +179,11 @@ namespace {
 GravacSettings parse(const Values& values) {
   GravacSettings settings;
   if (values.text("ladder") == "auto") {
-    const double low = values.number("theta_min", 1.000001, 1e9), high = values.number("theta_max", 1.000001, 1e9);
+    const double low = values.number("theta_min", 1.000001, 1e9),
+                 high = values.number("theta_max", 1.000001, 1e9);
     if (high < low) {
-      throw ConfigError("gravac: theta_max=" + values.text("theta_max") + " is below theta_min=" +
-                        values.text("theta_min"));
+      throw ConfigError("gravac: theta_max=" + values.text("theta_max") +
+                        " is below theta_min=" + values.text("theta_min"));
     }
     settings.ladder = gravac_ladder(low, high, values.number("step", 1.01, 1e9));
   } else {
@@ -196,8 +200,8 @@ GravacSettings parse(const Values& values) {
   settings.interval = static_cast<std::uint64_t>(values.integer("interval", 1, 1'000'000'000));
   settings.research_every = static_cast<std::uint64_t>(values.integer("research_every", 0, 1'000'000'000));
   if (settings.interval <= settings.window) {
-    throw ConfigError("gravac: interval=" + std::to_string(settings.interval) + " must be longer than window=" +
-                      std::to_string(settings.window) +
+    throw ConfigError("gravac: interval=" + std::to_string(settings.interval) +
+                      " must be longer than window=" + std::to_string(settings.window) +
                       ", or a candidate is left before its gain is known");
   }
   return settings;
@@ -211,7 +215,7 @@ class Gravac final : public Policy {
         layers_(setting.layers.size()),
         ranks_(setting.world_size),
         norm_(values.choice("norm", std::vector<std::string>{"sum", "squared"}) == "squared" ? NormOf::squares
-                                                                                            : NormOf::sum),
+                                                                                             : NormOf::sum),
         with_memory_(values.choice("denominator", std::vector<std::string>{"gradient", "input"}) == "input"),
         factor_(controller_.theta_min()) {}
 
@@ -274,8 +278,9 @@ class Gravac final : public Policy {
 
 const bool registered = register_policy({
     .name = "gravac",
-    .summary = "the factor with the best throughput times gain, found by a search; falls back in every step in "
-               "which too much would be lost",
+    .summary =
+        "the factor with the best throughput times gain, found by a search; falls back in every step in "
+        "which too much would be lost",
     .source = "Tyagi and Swany, GraVAC: Adaptive Compression for Communication-Efficient Distributed DL "
               "Training, IEEE CLOUD 2023",
     .keys = {{"theta_min", "10", "the least factor (1 / kept part), which is always tried, above 1"},
@@ -288,7 +293,8 @@ const bool registered = register_policy({
              {"alpha", "0.05", "weight of the averages, 0 to below 1"},
              {"interval", "2000", "steps between evaluations, more than window"},
              {"norm", "sum", "sum of the layers' norms, or squared: of their squares"},
-             {"denominator", "gradient", "of the gain: gradient, or input: with the error memory, so at most 1"},
+             {"denominator", "gradient",
+              "of the gain: gradient, or input: with the error memory, so at most 1"},
              {"research_every", "0", "steps after which the search begins anew; 0: never"}},
     .knobs = {Knob::ratio},
     .by_layer = false,

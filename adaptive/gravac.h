@@ -18,8 +18,8 @@ struct GravacSettings {
   double omega = 0.05;         // relative closeness of the two best throughputs that ends the search
   std::size_t window = 25;
   double alpha = 0.05;
-  std::uint64_t interval = 2000;        // steps between evaluations, more than the window
-  std::uint64_t research_every = 0;     // steps after which the search begins anew; 0: never
+  std::uint64_t interval = 2000;     // steps between evaluations, more than the window
+  std::uint64_t research_every = 0;  // steps after which the search begins anew; 0: never
 };
 
 // theta_min, theta_min * step, ... up to theta_max, which ends it.

@@ -83,8 +83,9 @@ RatioTable::RatioTable(std::string_view method, RatioBy by, std::string_view spl
   for (const auto& row : rows_) {
     if (row.size() == splits_.size() + 1) continue;
     refuse(method, "group_compressions=" + std::string(compressions) + ": " + std::to_string(splits_.size()) +
-                       " group_splits make " + std::to_string(splits_.size() + 1) + " groups, and a row has " +
-                       std::to_string(row.size()) + " percentages; give one for each group");
+                       " group_splits make " + std::to_string(splits_.size() + 1) +
+                       " groups, and a row has " + std::to_string(row.size()) +
+                       " percentages; give one for each group");
   }
 }
 
@@ -163,14 +164,13 @@ class RatioPolicy final : public Policy {
     by_epoch_ = clock == "epoch" || (clock == "auto" && setting.epochs);
     const auto total = by_epoch_ ? setting.epochs : steps;
     if (!total) {
-      throw ConfigError(
-          "policy " + name_ + ": " +
-          (clock == "epoch"
-               ? "clock=epoch needs the number of epochs: Options::epochs(n)"
-               : clock == "step" ? "clock=step needs the length of the run: Options::steps(n), or epochs(n) "
-                                   "and steps_per_epoch(n)"
-                                 : "the length of the run is needed: Options::epochs(n) (and "
-                                   "steps_per_epoch(n) or start_epoch(e)), or Options::steps(n)"));
+      throw ConfigError("policy " + name_ + ": " +
+                        (clock == "epoch" ? "clock=epoch needs the number of epochs: Options::epochs(n)"
+                         : clock == "step"
+                             ? "clock=step needs the length of the run: Options::steps(n), or epochs(n) "
+                               "and steps_per_epoch(n)"
+                             : "the length of the run is needed: Options::epochs(n) (and "
+                               "steps_per_epoch(n) or start_epoch(e)), or Options::steps(n)"));
     }
     total_ = *total;
   }
@@ -234,7 +234,8 @@ const bool registered =
         .name = "layer-size",
         .summary = "small tensors keep a larger part than large ones",
         .source = source,
-        .keys = keys(true, false, "1/0.1", "percentage of the elements for each group, smallest tensors first"),
+        .keys =
+            keys(true, false, "1/0.1", "percentage of the elements for each group, smallest tensors first"),
         .joins = {"accordion"},
         .make = maker("layer-size", RatioBy::size),
     }) &&

@@ -77,8 +77,12 @@ class LGreco final : public Policy {
   LGreco(const Values& values, const Values& accordion, const PolicySetting& setting)
       : LGreco(values, setting) {
     // Accordion decides when L-GreCo adapts, by what L-GreCo adds up.
-    for (const auto& [key, own] : {std::pair{"period", "10e"}, {"clock", "auto"}, {"window", "0"}, {"start", "0"},
-                                   {"form", "accordion"}, {"lr_rule", "on"}}) {
+    for (const auto& [key, own] : {std::pair{"period", "10e"},
+                                   {"clock", "auto"},
+                                   {"window", "0"},
+                                   {"start", "0"},
+                                   {"form", "accordion"},
+                                   {"lr_rule", "on"}}) {
       if (accordion.text(key) != own) {
         throw ConfigError(std::string("policy lgreco+accordion: accordion's ") + key +
                           " has no meaning there, L-GreCo's interval decides; leave it out");
@@ -246,29 +250,32 @@ class LGreco final : public Policy {
 
 const bool registered = register_policy({
     .name = "lgreco",
-    .summary = "of each layer the setting that makes the message smallest at the compressor's own total error",
-    .source = "Markov et al., L-GreCo: Layerwise-Adaptive Gradient Compression for Efficient and Accurate Deep "
-              "Learning, MLSys 2024",
+    .summary =
+        "of each layer the setting that makes the message smallest at the compressor's own total error",
+    .source =
+        "Markov et al., L-GreCo: Layerwise-Adaptive Gradient Compression for Efficient and Accurate Deep "
+        "Learning, MLSys 2024",
     .keys = {{"start", "1000", "steps before the first period begins"},
              {"interval", "100", "steps between adaptations"},
              {"window", "10", "steps whose inputs are averaged before an adaptation"},
-             {"delay", "1", "steps in which the errors are computed beside the training; window + delay <= interval"},
+             {"delay", "1",
+              "steps in which the errors are computed beside the training; window + delay <= interval"},
              {"alpha", "1", "multiple of the compressor's own total error that is allowed"},
              {"beta", "2", "ranks: up to ceil(rank * beta)"},
              {"gamma", "0.5", "ranks: from floor(rank * gamma), at least 1"},
              {"buckets", "10000", "parts into which the error budget is cut"},
-             {"error", "auto", "of ranks: svd (exact), power (subspace iteration), auto (svd up to 256 rows or "
-                               "columns)"},
-             {"objective", "size", "size: numbers or bytes; time: predicted seconds, with costs measured on the "
-                                   "running backend, where whole layers are a candidate, too"}},
+             {"error", "auto",
+              "of ranks: svd (exact), power (subspace iteration), auto (svd up to 256 rows or "
+              "columns)"},
+             {"objective", "size",
+              "size: numbers or bytes; time: predicted seconds, with costs measured on the "
+              "running backend, where whole layers are a candidate, too"}},
     .joins = {"accordion"},
     .make = [](const Values& values, const PolicySetting& setting) -> std::unique_ptr<Policy> {
       return std::make_unique<LGreco>(values, setting);
     },
-    .join = [](const Values& values, const Values& accordion,
-               const PolicySetting& setting) -> std::unique_ptr<Policy> {
-      return std::make_unique<LGreco>(values, accordion, setting);
-    },
+    .join = [](const Values& values, const Values& accordion, const PolicySetting& setting)
+        -> std::unique_ptr<Policy> { return std::make_unique<LGreco>(values, accordion, setting); },
 });
 
 }  // namespace

@@ -195,7 +195,8 @@ std::string policies_table() {
               (key.default_value.empty() ? "" : "`" + key.default_value + "`") + " | " + key.help + " |\n";
     }
   }
-  text += "| all | `" + warmup_key.name + "` | `" + warmup_key.default_value + "` | " + warmup_key.help + " |\n";
+  text +=
+      "| all | `" + warmup_key.name + "` | `" + warmup_key.default_value + "` | " + warmup_key.help + " |\n";
   return text;
 }
 
@@ -216,10 +217,9 @@ PolicySpec::PolicySpec(std::string_view text) {
   if (parts_.size() == 2) {
     const auto& joins = find_policy(parts_[0].name).joins;
     if (std::ranges::find(joins, parts_[1].name) == joins.end()) {
-      throw ConfigError(
-          "policy " + in_quotes(text_) + ": " + in_quotes(parts_[0].name) + " cannot be followed by " +
-          in_quotes(parts_[1].name) + "; " +
-          (joins.empty() ? "nothing can follow it" : "what can: " + join(joins)));
+      throw ConfigError("policy " + in_quotes(text_) + ": " + in_quotes(parts_[0].name) +
+                        " cannot be followed by " + in_quotes(parts_[1].name) + "; " +
+                        (joins.empty() ? "nothing can follow it" : "what can: " + join(joins)));
     }
     if (parts_[1].values.contains("warmup")) {
       throw ConfigError("policy " + in_quotes(text_) + ": give warmup to the first of the two");

@@ -58,16 +58,16 @@ struct Request {
   bool one_rank = false;      // of each layer one rank keeps the sum: that which computes its errors
   bool begin_errors = false;  // the sums are complete: errors() of the layers is computed from now on
   // For plan() at this moment.
-  bool norms = false;   // Observations::norms, of the sums
-  bool errors = false;  // Observations::errors; begin_errors came at this moment or before
+  bool norms = false;       // Observations::norms, of the sums
+  bool errors = false;      // Observations::errors; begin_errors came at this moment or before
   bool every_step = false;  // Observations::learning_rate and measured
 };
 
 // What the ranks measured in the step that has ended.
 struct StepMeasure {
-  double seconds = 0;      // the longest of the ranks; NaN: not measured
-  double raw = 0;          // N(gradient), mean over the ranks, N being Plan::norm
-  double input = 0;        // N(gradient + error memory)
+  double seconds = 0;        // the longest of the ranks; NaN: not measured
+  double raw = 0;            // N(gradient), mean over the ranks, N being Plan::norm
+  double input = 0;          // N(gradient + error memory)
   std::vector<double> kept;  // N(what is kept), for each of the step's Plan::probes
 };
 
@@ -133,7 +133,7 @@ struct PolicyInfo {
   std::vector<std::string> aliases{};
   std::vector<KeyInfo> keys{};
   std::vector<Knob> knobs{Knob::rank, Knob::ratio, Knob::bits};  // that it can set
-  bool by_layer = true;  // settings differ between parameters, so these must be coded one by one
+  bool by_layer = true;              // settings differ between parameters, so these must be coded one by one
   std::vector<std::string> joins{};  // policies that may follow with `+`
   std::function<std::unique_ptr<Policy>(const Values&, const PolicySetting&)> make{};
   // Where a policy that follows is more than the larger level of both: made with the other's values.

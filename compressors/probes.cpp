@@ -1,5 +1,5 @@
-// What other fractions would keep of a step's input, measured beside what is sent: one selection of the largest
-// fraction, and each smaller one from its survivors (multi-level compression of GraVAC).
+// What other fractions would keep of a step's input, measured beside what is sent: one selection of the
+// largest fraction, and each smaller one from its survivors (multi-level compression of GraVAC).
 #include <algorithm>
 
 #include "comm/error.h"

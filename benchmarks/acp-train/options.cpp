@@ -203,8 +203,8 @@ void drop_momentum(const CompressorFactory& factory, TrainOptions& options) {
 // --policy, with LEGACY's own options as keys of it.
 std::string policy_of(const CommandLine& line) {
   auto text = line.text("policy");
-  for (const auto& [option, key] : {std::pair{"group-splits", "group_splits"},
-                                    {"group-compressions", "group_compressions"}}) {
+  for (const auto& [option, key] :
+       {std::pair{"group-splits", "group_splits"}, {"group-compressions", "group_compressions"}}) {
     if (!line.given(option)) continue;
     auto parts = parse_spec(text);
     auto value = line.text(option);
@@ -333,11 +333,12 @@ std::vector<Option> train_option_table() {
        "NaN or infinity in a gradient: error, skip (the step, on all ranks), auto (error unless dense)",
        "Reduction"},
       {"policy", "SPEC", "uniform",
-       "how settings differ between tensors and steps: uniform, layer-size, epoch, size-epoch, lgreco, gravac, "
+       "how settings differ between tensors and steps: uniform, layer-size, epoch, size-epoch, lgreco, "
+       "gravac, "
        "accordion; name[:key=value,...] (docs/policies.md)",
        "Reduction"},
-      {"group-splits", "LIST", "", "of LEGACY's policies: sizes at which groups of tensors begin, 1000,100000",
-       "Reduction"},
+      {"group-splits", "LIST", "",
+       "of LEGACY's policies: sizes at which groups of tensors begin, 1000,100000", "Reduction"},
       {"group-compressions", "LIST", "",
        "of LEGACY's policies: percentages, \"50,10,1\", or rows of them for phases, \"50,10,1;10,1,0.1\"",
        "Reduction"},

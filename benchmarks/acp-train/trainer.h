@@ -54,9 +54,9 @@ struct TrainResult {
   bool bytes_sent_estimated = false;
   std::uint64_t plan_changes = 0;      // steps at which a policy changed a setting
   std::optional<double> communicated;  // percentage of the elements, of methods that choose some
-  std::uint64_t steps_skipped = 0;  // by --nonfinite skip; of this process
-  double total_seconds = 0;         // with evaluations, checkpoints and warm-up
-  int stopped_by = 0;               // signal
+  std::uint64_t steps_skipped = 0;     // by --nonfinite skip; of this process
+  double total_seconds = 0;            // with evaluations, checkpoints and warm-up
+  int stopped_by = 0;                  // signal
 };
 
 // Constructed and run by all ranks alike. Errors before training that only some ranks meet become

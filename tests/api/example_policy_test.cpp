@@ -16,7 +16,10 @@ TEST_CASE("the example policy halves what is kept", "[api][docs]") {
     std::vector<double> kept;
     for (std::uint64_t step = 0; step < 12; ++step) {
       optimizer.zero_grad();
-      model->forward(numbers(step + 100 * static_cast<std::uint64_t>(context.rank()), {4, 6})).pow(2).mean().backward();
+      model->forward(numbers(step + 100 * static_cast<std::uint64_t>(context.rank()), {4, 6}))
+          .pow(2)
+          .mean()
+          .backward();
       optimizer.step();
       kept.push_back(optimizer.reducer().levels()[0].second.value_or(0));  // of the coming step
     }

@@ -102,7 +102,8 @@ TEST_CASE("ranks with very different gradients take the same plan in every step"
       {"powersgd:rank=4,min_rate=0", "accordion:high=4,low=1,period=6"},
       {"topk:ratio=0.05", "accordion:high=0.5,low=0.05,period=2e"},
       {"powersgd:rank=4,min_rate=0", "lgreco:start=4,interval=8,window=4+accordion:high=6,low=2"},
-      {"topk:ratio=0.05", "layer-size:group_splits=100,group_compressions=50/5+accordion:high=0.5,low=0.01,period=6"},
+      {"topk:ratio=0.05",
+       "layer-size:group_splits=100,group_compressions=50/5+accordion:high=0.5,low=0.01,period=6"},
       {"topk:ratio=0.05", "gravac:theta_min=2,theta_max=16,window=4,interval=6,epsilon=0.6"},
       {"randomk:ratio=0.05", "gravac:theta_min=2,theta_max=16,window=4,interval=6,epsilon=0.3"},
       {"redsync:ratio=0.05", "gravac:theta_min=2,theta_max=16,window=4,interval=6,epsilon=0.3,norm=squared"},
@@ -152,7 +153,8 @@ TEST_CASE("epochs by the library's count and by start_epoch() give one plan", "[
     CHECK(counted.at(0) != counted.at(29));
   }
   // By steps, phases are parts of the steps.
-  const auto by_step = plans_of(2, "topk", Options().policy("epoch:group_compressions=50/20/10").steps(30), 30);
+  const auto by_step =
+      plans_of(2, "topk", Options().policy("epoch:group_compressions=50/20/10").steps(30), 30);
   CHECK(by_step.at(9)[0] == 0.5);
   CHECK(by_step.at(10)[0] == 0.2);
   CHECK(by_step.at(29)[0] == 0.1);

@@ -33,7 +33,8 @@ PolicySetting rank_setting(std::size_t layers, double own = 4) {
   setting.own = own;
   setting.epochs = setting.steps_per_epoch = setting.steps = 1000;
   for (std::size_t l = 0; l < layers; ++l) {
-    setting.layers.push_back({.name = "layer" + std::to_string(l), .shape = {64, 64}, .rows = 64, .cols = 64});
+    setting.layers.push_back(
+        {.name = "layer" + std::to_string(l), .shape = {64, 64}, .rows = 64, .cols = 64});
   }
   return setting;
 }
@@ -50,9 +51,12 @@ TEST_CASE("golden: LEGACY's tables, and what strict validation refuses", "[unit]
   const auto folder = golden::folder();
   if (!folder) return;
   const auto tables = read(*folder / "legacy-policy" / "tables" / "case.json").at("outputs");
-  const std::set<std::string> refused{"layer_fewer_ratios_than_groups", "layer_more_ratios_than_groups",
-                                      "layer_unsorted_splits",          "layer_single_ratio",
-                                      "layer_too_many_splits",          "policy_ragged_rows",
+  const std::set<std::string> refused{"layer_fewer_ratios_than_groups",
+                                      "layer_more_ratios_than_groups",
+                                      "layer_unsorted_splits",
+                                      "layer_single_ratio",
+                                      "layer_too_many_splits",
+                                      "policy_ragged_rows",
                                       "policy_row_too_short"};
   std::size_t compared = 0;
   for (const auto& table : tables.at("tables")) {
@@ -67,7 +71,8 @@ TEST_CASE("golden: LEGACY's tables, and what strict validation refuses", "[unit]
       continue;
     }
     const auto ratios = make();
-    const auto epochs = golden::integers(table.at("query_epochs")), sizes = golden::integers(table.at("sizes"));
+    const auto epochs = golden::integers(table.at("query_epochs")),
+               sizes = golden::integers(table.at("sizes"));
     const auto total = table.at("epochs").get<std::int64_t>();
     for (std::size_t i = 0; i < epochs.size(); ++i) {
       for (std::size_t j = 0; j < sizes.size(); ++j) {
@@ -126,8 +131,9 @@ TEST_CASE("golden: L-GreCo's error table", "[unit][policy][golden]") {
   std::vector<double> ratios;
   for (std::size_t m = 0; m < 3; ++m) {
     const auto& about = json.at("matrices")[m];
-    const auto matrix = at::tensor(golden::read_floats(*folder / "lgreco" / about.at("file").get<std::string>()))
-                            .view({about.at("rows").get<std::int64_t>(), about.at("cols").get<std::int64_t>()});
+    const auto matrix =
+        at::tensor(golden::read_floats(*folder / "lgreco" / about.at("file").get<std::string>()))
+            .view({about.at("rows").get<std::int64_t>(), about.at("cols").get<std::int64_t>()});
     const auto exact = rank_errors(matrix, ranks, RankErrors::svd, 1, "m");
     const auto expected = json.at("svd_errors")[m].get<std::vector<double>>();
     for (std::size_t k = 0; k < ranks.size(); ++k) CHECK(exact[k] == Approx(expected[k]).epsilon(1e-5));
@@ -153,8 +159,10 @@ TEST_CASE("golden: GraVAC's moving average", "[unit][policy][golden]") {
   if (!folder) return;
   const auto json = read(*folder / "gravac-controller" / "moving_window_average" / "case.json");
   const auto values = json.at("inputs").at("values").get<std::vector<double>>();
-  for (const auto& [name, window, alpha] :
-       {std::tuple{"w1_a0.05", 1, 0.05}, {"w5_a0.3", 5, 0.3}, {"w25_a0.05", 25, 0.05}, {"w100_a0.02", 100, 0.02}}) {
+  for (const auto& [name, window, alpha] : {std::tuple{"w1_a0.05", 1, 0.05},
+                                            {"w5_a0.3", 5, 0.3},
+                                            {"w25_a0.05", 25, 0.05},
+                                            {"w100_a0.02", 100, 0.02}}) {
     const auto expected = json.at("outputs").at(name).get<std::vector<double>>();
     MovingAverage average(static_cast<std::size_t>(window), alpha);
     for (std::size_t i = 0; i < values.size(); ++i)
@@ -202,8 +210,8 @@ TEST_CASE("golden: GraVAC's controller", "[unit][policy][golden]") {
           controller->decide(raw[i], norms.at(controller->theta_min())[i], norms.at(candidate)[i]);
       CHECK(to_string(decision.label) == row[1].get<std::string>());
       CHECK(decision.factor == row[3].get<double>());
-      const double seconds =
-          params.at("t_compute").get<double>() + params.at("t_dense").get<double>() / decision.factor + jitter[i];
+      const double seconds = params.at("t_compute").get<double>() +
+                             params.at("t_dense").get<double>() / decision.factor + jitter[i];
       if (row[4].is_null() || (decision.label == GravacLabel::warmup)) {
         CHECK_FALSE(decision.gain);
       } else {
@@ -310,7 +318,8 @@ TEST_CASE("golden: Accordion's other forms", "[unit][policy][golden]") {
     for (const auto& [name, expected] : json.at("outputs").items()) {
       INFO(name);
       // A rank of 0 must become 1.
-      const auto high = expected.at("max_rank").get<int>(), low = std::max(1, expected.at("min_rank").get<int>());
+      const auto high = expected.at("max_rank").get<int>(),
+                 low = std::max(1, expected.at("min_rank").get<int>());
       const auto policy = PolicySpec("accordion:form=hook,period=20,high=" + std::to_string(high) +
                                      ",low=" + std::to_string(low))
                               .make(rank_setting(norms[0].size(), 3));
@@ -329,8 +338,9 @@ TEST_CASE("golden: Accordion's other forms", "[unit][policy][golden]") {
   {
     const auto json = read(*folder / "accordion" / "gravac_variant" / "case.json");
     const auto norms = json.at("inputs").at("norms").get<std::vector<double>>();
-    for (const auto& [name, window, alpha] :
-         {std::tuple{"w10_a0.3_th0.2", 10, 0.3}, {"w100_a0.02_th0.2", 100, 0.02}, {"w1_a0.02_th0.2", 1, 0.02}}) {
+    for (const auto& [name, window, alpha] : {std::tuple{"w10_a0.3_th0.2", 10, 0.3},
+                                              {"w100_a0.02_th0.2", 100, 0.02},
+                                              {"w1_a0.02_th0.2", 1, 0.02}}) {
       const auto expected = json.at("outputs").at(name).get<std::vector<double>>();
       BurstDetector detector(static_cast<std::size_t>(window), alpha, 0.2);
       for (std::size_t i = 0; i < norms.size(); ++i) {

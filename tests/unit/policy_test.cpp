@@ -175,7 +175,8 @@ TEST_CASE("fractions become ranks and bits", "[unit][policy]") {
 
 TEST_CASE("LEGACY by epochs and by steps", "[unit][policy]") {
   auto setting = setting_for("topk");
-  const auto by_size = PolicySpec("layer-size:group_splits=300/1000,group_compressions=100/10/1").make(setting);
+  const auto by_size =
+      PolicySpec("layer-size:group_splits=300/1000,group_compressions=100/10/1").make(setting);
   CHECK(levels(*by_size, {}) == std::vector<double>{0.1, 0.01, 0});
   const auto by_epoch = PolicySpec("epoch:group_compressions=1/10/50").make(setting);
   CHECK(by_epoch->counts_epochs());
@@ -203,7 +204,8 @@ TEST_CASE("warm-up is dense on any policy, and afterwards the policy's own", "[u
 
 TEST_CASE("LEGACY with Accordion: the larger of both", "[unit][policy]") {
   const auto policy =
-      PolicySpec("layer-size:group_splits=1000,group_compressions=20/1+accordion:high=0.1,low=0.001,period=10")
+      PolicySpec(
+          "layer-size:group_splits=1000,group_compressions=20/1+accordion:high=0.1,low=0.001,period=10")
           .make(setting_for("topk"));
   CHECK(levels(*policy, {}) == std::vector<double>{0.2, 0.1, 0.2});
   Observations seen;
@@ -214,15 +216,16 @@ TEST_CASE("LEGACY with Accordion: the larger of both", "[unit][policy]") {
   const auto plan = policy->plan(seen);
   CHECK(numbers(plan.levels) == std::vector<double>{0.2, 0.01, 0.2});
   const auto again =
-      PolicySpec("layer-size:group_splits=1000,group_compressions=20/1+accordion:high=0.1,low=0.001,period=10")
+      PolicySpec(
+          "layer-size:group_splits=1000,group_compressions=20/1+accordion:high=0.1,low=0.001,period=10")
           .make(setting_for("topk"));
   again->load_state(policy->state());
   CHECK(again->state() == policy->state());
 }
 
 TEST_CASE("L-GreCo: window, delay, adaptation, levels", "[unit][policy]") {
-  const auto policy = PolicySpec("lgreco:start=20,interval=30,window=10,delay=2")
-                          .make(setting_for("acpsgd:rank=4"));
+  const auto policy =
+      PolicySpec("lgreco:start=20,interval=30,window=10,delay=2").make(setting_for("acpsgd:rank=4"));
   std::vector<std::uint64_t> added, begun, adapted, restarted;
   for (std::uint64_t step = 0; step < 115; ++step) {
     const auto request = policy->request({.step = step});
