@@ -149,8 +149,8 @@ std::size_t doubling_limit(const LinkCost& cost, int ranks) {
   // Beyond, a ring gains by working on segments, and a second buffer of the whole tensor is no small thing.
   constexpr double most = 1024.0 * 1024;
   const double limit = std::min(saved / spent, most);
-  // To a power of two, so that a repeated run finds the same and adds in the same order, but for chance.
-  return limit < 1 ? 0 : static_cast<std::size_t>(std::exp2(std::round(std::log2(limit))));
+  // Down to a power of the root of two: figures that hardly differ shall not change the order of sums.
+  return limit < 1 ? 0 : static_cast<std::size_t>(std::exp2(std::floor(2 * std::log2(limit)) / 2));
 }
 
 }  // namespace acp
