@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 // Adding one byte of float32 to another takes about this long on one core.
 constexpr double reduce_seconds_per_byte = 1.5e-10;
 
-constexpr int barriers = 12, warm_up = 2, repeats = 2;
+constexpr int barriers = 12, warm_up = 2, repeats = 3;
 constexpr std::int64_t shortest = 16 * 1024, longest = 4 * 1024 * 1024;
 // Long against what the clock and a switch's buffer can hide.
 constexpr double long_enough = 2e-3;
