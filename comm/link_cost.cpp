@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 // Adding one byte of float32 to another takes about this long on one core.
 constexpr double reduce_seconds_per_byte = 1.5e-10;
 
-constexpr int barriers = 12, warm_up = 2, repeats = 2;
+constexpr int barriers = 12, warm_up = 2, repeats = 3;
 constexpr std::int64_t shortest = 16 * 1024, longest = 4 * 1024 * 1024;
 // Long against what the clock and a switch's buffer can hide.
 constexpr double long_enough = 2e-3;
@@ -149,8 +149,8 @@ std::size_t doubling_limit(const LinkCost& cost, int ranks) {
   // Beyond, a ring gains by working on segments, and a second buffer of the whole tensor is no small thing.
   constexpr double most = 1024.0 * 1024;
   const double limit = std::min(saved / spent, most);
-  // To a power of two, so that a repeated run finds the same and adds in the same order, but for chance.
-  return limit < 1 ? 0 : static_cast<std::size_t>(std::exp2(std::round(std::log2(limit))));
+  // Down to a power of the root of two: figures that hardly differ shall not change the order of sums.
+  return limit < 1 ? 0 : static_cast<std::size_t>(std::exp2(std::floor(2 * std::log2(limit)) / 2));
 }
 
 }  // namespace acp

@@ -28,7 +28,7 @@ LinkCost measure_link_cost(Communicator& channel);
 LinkCost agree_link_cost(Communicator& channel, const std::optional<LinkCost>& given);
 
 // Up to this many bytes an all-reduce by recursive doubling, whose messages are fewer, is expected to take
-// less time than a ring, whose bytes are fewer (docs/algorithms.md has the formula); a power of two, or 0.
+// less time than a ring, whose bytes are fewer (docs/algorithms.md has the formula).
 std::size_t doubling_limit(const LinkCost& cost, int ranks);
 
 }  // namespace acp

@@ -78,6 +78,7 @@ std::int64_t CommReport::collectives() {
                     link.latency * 1e6, 8e-9 / link.seconds_per_byte));
   }
   for (const auto kind : options_.ops) {
+    if (!options_.out_of_place && !has_in_place(kind)) continue;
     const auto columns =
         fmt::format("{:>11} {:>11} {:>8} {:>8} {:>6}", "time us", "p99 us", "algbw", "busbw", "#wrong");
     console_.line(fmt::format("\n{:<14} {:>48} {:>48}", to_string(kind), "out of place", "in place"));
@@ -138,7 +139,6 @@ std::optional<CommReport::Figures> CommReport::measure(Kind kind, std::int64_t b
 void CommReport::size(Kind kind, std::int64_t bytes) {
   console_.progress(fmt::format("{} of {} bytes", to_string(kind), bytes));
   const auto out = measure(kind, bytes, false), in = measure(kind, bytes, true);
-  if (!out && !in) return;
   const auto bus = bus_factor(kind, context_.size());
   const auto columns = [&](const std::optional<Figures>& f) {
     if (!f) return fmt::format("{:>11} {:>11} {:>8} {:>8} {:>6}", "-", "-", "-", "-", "-");

@@ -166,9 +166,12 @@ void perform_over_messages(Wire& wire, const Collective& op) {
                                  consecutive_chunks(op.out_counts));
     case Kind::send_receive:
       return exchange(wire, op);
-    case Kind::broadcast:
-      return ring || bytes > 2 * wire.tuning.segment_bytes ? chain_broadcast(wire, op.in, op.root)
-                                                           : tree_broadcast(wire, op.in, op.root);
+    case Kind::broadcast: {
+      const auto tree_bytes =
+          std::max(wire.tuning.small_bytes, std::min<std::size_t>(2 * wire.tuning.segment_bytes, 64 * 1024));
+      return ring || bytes > tree_bytes ? chain_broadcast(wire, op.in, op.root)
+                                        : tree_broadcast(wire, op.in, op.root);
+    }
     case Kind::barrier:
       return dissemination_barrier(wire);
   }

@@ -22,7 +22,9 @@ void tree_broadcast(Wire& wire, const at::Tensor& x, int root) {
 void chain_broadcast(Wire& wire, const at::Tensor& x, int root) {
   const Elements elements(x);
   const std::vector<Range> whole{{0, x.numel()}};
-  const auto segments = pipelined_segments(wire, whole, elements.width);
+  // The last rank of the chain waits for n - 2 of them before its first.
+  const auto segments =
+      segments_per_chunk(whole, elements.width, std::min<std::size_t>(wire.tuning.segment_bytes, 32 * 1024));
   const int place = (wire.rank - root + wire.size) % wire.size;
   const bool first = place == 0, last = place == wire.size - 1;
   std::vector<Ticket> receives, sends;
