@@ -77,12 +77,12 @@ same 'a preset has its own model and compressor' "$(grep -cE -- '--(model|compre
 for script in legacy lgreco gravac accordion hybrids baseline; do
   run env dry=1 nworkers=2 "$root/scripts/run_$script.sh"
   expect "run_$script.sh" 0 '--preset [a-z0-9-]+'
-  preset=$(grep -oE -- '--preset [a-z0-9-]+' "$work/out" | cut -d ' ' -f 2)
-  if "$BUILD/benchmarks/acp-train" --list-presets | grep -q "^$preset:"; then ok; else no "run_$script.sh" "no preset $preset"; fi
 done
-for preset in $(grep -ohE 'preset=[a-z]+-[a-z0-9-]+' scripts/run_*.sh scripts/mnist.sh | cut -d = -f 2); do
-  if "$BUILD/benchmarks/acp-train" --list-presets | grep -q "^$preset:"; then ok; else no 'run_*.sh' "no preset $preset"; fi
-done
+"$BUILD/benchmarks/acp-train" --list-presets >"$work/presets"
+missing=$(grep -ohE 'preset=[a-z]+-[a-z0-9-]+' scripts/run_*.sh | cut -d = -f 2 | sort -u | while read -r preset; do
+  grep -q "^$preset:" "$work/presets" || printf '%s ' "$preset"
+done)
+same 'every preset of run_*.sh is there' "$missing" ''
 run env dry=1 dnn=nothing "$root/scripts/run_gravac.sh"
 expect 'run_gravac.sh: another model' 2 'dnn=nothing'
 run env nworkers=2 epochs=1 data=digits:train=512,eval=128 "$root/scripts/mnist.sh"
@@ -96,7 +96,7 @@ expect 'a batch that is none' 2 'legasy.*known: acp, legacy'
 run env scale=3 "$root/scripts/batch.sh" acp
 expect 'a scale that is none' 2 'scale=3'
 for batch in acp legacy lgreco gravac hybrids granularity threshold; do
-  for scale in 0 1 2; do
+  for scale in 0 2; do
     run env dry=1 hosts=a:64 scale=$scale out="$work/dry" "$root/scripts/batch.sh" $batch
     expect "batch.sh $batch, scale $scale, dry" 0 'acp-train .*--name'
     same "batch.sh $batch, scale $scale: every command is whole" "$(grep -c . "$work/out")" "$(grep -c -- "--project $batch" "$work/out")"
@@ -118,7 +118,7 @@ plotter=python3
 [ ! -f .cache/plot/complete ] || plotter=$root/.cache/plot/bin/python
 if "$plotter" -c 'import matplotlib' 2>/dev/null; then
   run "$plotter" "$root/scripts/plot.py" --metrics "$work/batch/metrics" --out "$work/plot" --batch threshold "$work/batch/runs.json"
-  expect 'plot.py' 0 ''
+  same 'plot.py' "$code" 0
   for picture in step-times metric-over-time compression-error; do
     if [ -s "$work/plot/$picture.png" ]; then ok; else no 'plot.py' "no $picture.png"; fi
   done
