@@ -34,7 +34,7 @@ std::shared_ptr<Model> make_alexnet(const Values& values) {
   net->add("conv5", nn::Conv2d(nn::Conv2dOptions(c4, c4, 3).padding(1)));
   net->add("relu5", relu_in_place);
   net->add("pool5", pool);
-  net->add("avgpool", [](const Tensor& x) { return torch::adaptive_avg_pool2d(x, 6).flatten(1); });
+  net->add("avgpool", [](const Tensor& x) { return torch::adaptive_avg_pool2d(x, {6, 6}).flatten(1); });
   net->add("drop6", nn::Dropout(dropout));
   net->add("fc6", nn::Linear(c4 * 36, hidden));
   net->add("relu6", relu_in_place);
@@ -59,7 +59,7 @@ std::shared_ptr<Model> make_alexnet_cifar(const Values& values) {
   net->add("layer4", ConvNorm(c3, c4, 3));
   net->add("layer5", ConvNorm(c4, c4, 3));
   net->add("pool5", halve);
-  net->add("avgpool", [](const Tensor& x) { return torch::adaptive_avg_pool2d(x, 4).flatten(1); });
+  net->add("avgpool", [](const Tensor& x) { return torch::adaptive_avg_pool2d(x, {4, 4}).flatten(1); });
   net->add("fc", nn::Linear(c4 * 16, classes_of(values)));
   init_convolutions(*net, torch::kFanOut);
   return net;

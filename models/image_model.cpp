@@ -68,6 +68,10 @@ ModelInfo image_entry(ModelInfo info, ImageForm form) {
   };
   info.from_data = {{"image", [](const SampleSpec& sample) { return sample.inputs[0].shape.back(); }},
                     {"classes", [](const SampleSpec& sample) { return sample.target.classes; }}};
+  info.make = [make = info.make](const Values& values) {
+    static_cast<void>(image_of(values));  // also where the network does not ask for it
+    return make(values);
+  };
   return info;
 }
 

@@ -41,10 +41,13 @@ std::shared_ptr<Model> make_vgg(const std::vector<int>& depths, bool norm, Image
     net->add("pool" + std::to_string(i + 1), [](const Tensor& x) { return torch::max_pool2d(x, 2); });
   }
   const std::int64_t side = form.image == cifar.image ? 1 : 7;
-  net->add("avgpool", [side](const Tensor& x) { return torch::adaptive_avg_pool2d(x, side).flatten(1); });
+  net->add("avgpool", [side](const Tensor& x) {
+    return torch::adaptive_avg_pool2d(x, {side, side}).flatten(1);
+  });
   net->add("classifier", classifier(in * side * side, values));
   init_convolutions(*net, torch::kFanOut);
-  init_linear(*net, 0.01);
+  if (values.integer("hidden", 0, 1 << 20) > 0)
+    init_linear(*net, 0.01);  // one alone begins as torch draws it
   return net;
 }
 
@@ -55,7 +58,8 @@ ModelInfo entry(const std::string& name, const std::string& summary, ModelSize s
   info.name = name;
   info.summary = summary;
   info.size = size;
-  info.small = "image=32,classes=10,width=0.125,hidden=32,dropout=0";
+  info.small = "image=32,classes=10,width=0.125,dropout=0";
+  if (!small_images) info.small += ",hidden=256";
   info.keys = {
       {"hidden", small_images ? "0" : "4096", "units of the two hidden linear layers; 0: there are none"},
       {"dropout", "0.5", "probability of dropping a hidden unit, 0 to 0.99"}};

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Compute alone, one thread: acp-train on one rank against the same model in PyTorch's Python.
+"""Compute alone, one thread: our models against the same ones in PyTorch's Python.
 
-Both sides do forward, backward and an SGD step on random data, in processes of their own that take turns; a
-figure is the median of a side's runs, each of which is the median of its steps. acp-train's step counts whole,
-with its data and its gradient hooks.
+Both sides do forward, backward and an SGD step on one random batch (ours: build/benchmarks/peers-compute), in
+processes of their own that take turns; a figure is the median of a side's runs, each of which is the median of
+its steps. `ratio` is Python's time by ours. Beside them stands acp-train's whole step on one rank, with its
+data loader and its gradient hooks.
 """
 
 import argparse
@@ -91,42 +92,50 @@ def environment():
     return variables
 
 
-def run_python(entry, steps, warmup):
-    command = [sys.executable, __file__, "--here", entry.name, "--steps", str(steps), "--warmup", str(warmup)]
+def run(command):
+    command = [str(word) for word in command]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"compute.py: {entry.name} in Python failed:\n{done.stderr}")
-    return json.loads(done.stdout)
+        sys.exit(f"compute.py: this failed: {' '.join(command)}\n{done.stderr}")
+    return done.stdout
 
 
-def run_acp(program, entry, steps, warmup):
+def run_python(entry, steps, warmup):
+    command = [sys.executable, __file__, "--here", entry.name, "--steps", steps, "--warmup", warmup]
+    return json.loads(run(command))
+
+
+def run_cpp(program, entry, steps, warmup):
+    command = [program, "--model", entry.model, "--batch-size", entry.batch_size, "--steps", steps]
+    command += ["--warmup", warmup, "--lr", LEARNING_RATE, "--momentum", MOMENTUM]
+    return json.loads(run(command + ["--weight-decay", entry.weight_decay]))
+
+
+def run_train(program, entry, steps, warmup):
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         command = [program, "--model", entry.model, "--data", "synthetic", "--batch-size", entry.batch_size]
         command += ["--optimizer", "sgd", "--lr", LEARNING_RATE, "--momentum", MOMENTUM]
         command += ["--weight-decay", entry.weight_decay, "--lr-schedule", "constant", "--iterations", steps]
         command += ["--warmup", warmup, "--compressor", "none", "--no-eval", "--quiet", "--json", file.name]
-        command += entry.arguments
-        done = subprocess.run(list(map(str, command)), env=environment(), capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"compute.py: acp-train with {entry.model} failed:\n{done.stderr}")
-        result = json.loads(Path(file.name).read_text())
-    return {"median": result["step_ms"]["median"], "parameters": result["parameters"]}
+        run(command + list(entry.arguments))
+        return {"median": json.loads(Path(file.name).read_text())["step_ms"]["median"]}
 
 
-def compare(program, entry, steps, warmup, rounds):
-    ours, theirs = [], []
+def compare(programs, entry, steps, warmup, rounds):
+    python, cpp, train = [], [], []
     for _ in range(rounds):
-        theirs.append(run_python(entry, steps, warmup))
-        ours.append(run_acp(program, entry, steps, warmup))
-    if ours[0]["parameters"] != theirs[0]["parameters"]:
+        python.append(run_python(entry, steps, warmup))
+        cpp.append(run_cpp(programs / "peers-compute", entry, steps, warmup))
+        train.append(run_train(programs / "acp-train", entry, steps, warmup))
+    if cpp[0]["parameters"] != python[0]["parameters"]:
         sys.exit(
-            f"compute.py: {entry.name} has {theirs[0]['parameters']} parameters in Python and "
-            f"{ours[0]['parameters']} in acp-train: not the same model"
+            f"compute.py: {entry.name} has {python[0]['parameters']} parameters in Python and "
+            f"{cpp[0]['parameters']} in C++: not the same model"
         )
-    row = {"model": entry.model, "batch_size": entry.batch_size, "parameters": ours[0]["parameters"]}
-    row["python_ms"] = statistics.median(run["median"] for run in theirs)
-    row["acp_ms"] = statistics.median(run["median"] for run in ours)
-    row["ratio"] = row["python_ms"] / row["acp_ms"]
+    row = {"model": entry.model, "batch_size": entry.batch_size, "parameters": cpp[0]["parameters"]}
+    for name, runs in ("python_ms", python), ("cpp_ms", cpp), ("train_ms", train):
+        row[name] = statistics.median(each["median"] for each in runs)
+    row["ratio"] = row["python_ms"] / row["cpp_ms"]
     return row
 
 
@@ -136,7 +145,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20, help="measured steps of a run (default 20)")
     parser.add_argument("--warmup", type=int, default=5, help="steps before them (default 5)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side (default 5)")
-    parser.add_argument("--program", default=str(ROOT / "build/benchmarks/acp-train"), help="acp-train")
+    parser.add_argument("--build", default=str(ROOT / "build"), help="build folder (default build)")
     parser.add_argument("--json", metavar="FILE", help="append one line per model")
     parser.add_argument("--here", metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -153,15 +162,17 @@ def main():
     if options.here:
         print(json.dumps(run_here(PEERS[options.here], options.steps, options.warmup)))
         return
-    if not Path(options.program).exists():
-        parser.error(f"{options.program} is not there: run scripts/build.sh, or give --program")
+    programs = Path(options.build) / "benchmarks"
+    for program in "peers-compute", "acp-train":
+        if not (programs / program).exists():
+            parser.error(f"{programs / program} is not there: run scripts/build.sh -- benchmarks/{program}")
 
-    print(f"{'model':<36} {'batch':>5} {'parameters':>12} {'Python ms':>10} {'acp ms':>10} {'ratio':>7}")
+    print(f"{'model':<36} {'batch':>5} {'parameters':>12} {'Python ms':>10} {'C++ ms':>9} {'ratio':>6} {'acp-train ms':>13}")
     for name in names:
-        row = compare(options.program, PEERS[name], options.steps, options.warmup, options.rounds)
+        row = compare(programs, PEERS[name], options.steps, options.warmup, options.rounds)
         print(
             f"{row['model']:<36} {row['batch_size']:>5} {row['parameters']:>12,} {row['python_ms']:>10.2f} "
-            f"{row['acp_ms']:>10.2f} {row['ratio']:>7.3f}",
+            f"{row['cpp_ms']:>9.2f} {row['ratio']:>6.3f} {row['train_ms']:>13.2f}",
             flush=True,
         )
         if options.json:
