@@ -85,7 +85,7 @@ TEST_CASE("without --data: ACP_DATA, then what the system has, then what is buil
 TEST_CASE("wrong --data is one clear line", "[api][data]") {
   const TempFolder temp;
   CHECK_THROWS_AS(choose_data(accepted, "/nowhere/at/all"), DataError);
-  CHECK_THROWS_WITH(choose_data(accepted, "digts"), ContainsSubstring("built in: digits, synthetic"));
+  CHECK_THROWS_WITH(choose_data(accepted, "digts"), ContainsSubstring("built in: digits, markov, synthetic"));
   CHECK_THROWS_AS(choose_data(accepted, temp.path().string()), DataError);
   CHECK_THROWS_WITH(
       choose_data(accepted, temp.path().string()),

@@ -7,6 +7,7 @@
 #include "comm/error.h"
 #include "models/data/ratings.h"
 #include "models/loader.h"
+#include "models/random.h"
 #include "tests/catch.h"
 #include "tests/support/data_sets.h"
 #include "tests/support/idx_files.h"
@@ -133,8 +134,9 @@ TEST_CASE("MovieLens: the owners' files end up in the same split", "[api][data]"
   std::string text = form.header;
   std::vector<std::pair<std::int64_t, std::int64_t>> latest(users, {-1, -1});  // time, item
   std::vector<std::set<std::int64_t>> taken(users);
+  Random random{{1}};
   for (std::int64_t i = 0; i < 20 * users; ++i) {
-    const std::int64_t user = i * 7 % users, item = (i * i + 11 * user) % items, time = i * 31 % 17;
+    const std::int64_t user = random.below(users), item = random.below(items), time = random.below(17);
     if (!taken[static_cast<std::size_t>(user)].insert(item).second) continue;
     text += std::to_string(user + 5) + form.separator + std::to_string(2 * item + 1) + form.separator + "4" +
             form.separator + std::to_string(time) + "\n";

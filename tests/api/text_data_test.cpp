@@ -92,7 +92,7 @@ TEST_CASE("text is found by its owners' names", "[api][data]") {
   CHECK(chosen("wikitext-103") == "wikitext-103");
   CHECK(chosen("other") == "text");
   CHECK(chosen(".") == "ptb");
-  for (const std::string& name : {"ptb", "wikitext-2", "wikitext-103"}) {
+  for (const std::string name : {"ptb", "wikitext-2", "wikitext-103"}) {
     const DataSet set = load_set(name, temp.path() / name, {.wanted = wanted_text(3)});
     CHECK(set.name == name);
     CHECK(tokens_of(*set.test).size() == 11);
