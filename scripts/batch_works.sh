@@ -147,12 +147,12 @@ low_rank_methods() { # WORK
   case $1 in transformer*) ;; *) rank=4 ;; esac
   start=$(steps_of 20 100 1000) interval=$(steps_of 30 100 1000)
   local lgreco=lgreco:start=$start,interval=$interval,window=10
-  local accordion=accordion:high=$((rank * 2)),low=$((rank / 2)),period=$interval,start=$start
+  local accordion=accordion:high=$((rank * 2)),low=$((rank / 2)) # L-GreCo decides when, if it is there
   point "$1" powersgd '' opt=powersgd:rank=$rank
   point "$1" acpsgd '' opt=acpsgd:rank=$rank
   point "$1" powersgd+lgreco '' opt=powersgd:rank=$rank policy="$lgreco"
   point "$1" acpsgd+lgreco '' opt=acpsgd:rank=$rank policy="$lgreco"
-  point "$1" powersgd+accordion '' opt=powersgd:rank=$rank policy="$accordion"
+  point "$1" powersgd+accordion '' opt=powersgd:rank=$rank policy="$accordion,period=$interval,start=$start"
   point "$1" powersgd+lgreco+accordion '' opt=powersgd:rank=$rank policy="$lgreco+$accordion"
 }
 

@@ -109,7 +109,7 @@ std::string read_model(const CommandLine& line) {
   return choice.spec.to_string();
 }
 
-// A preset's set gives way to built-in data that the user names, so that `--data synthetic` goes with every
+// A preset's set gives way to one that --data names, so that `--data synthetic` goes with every
 // preset.
 std::string read_data_set(const CommandLine& line) {
   const auto& name = line.text("data-set");
@@ -122,8 +122,7 @@ std::string read_data_set(const CommandLine& line) {
   const char* variable = std::getenv("ACP_DATA");
   const std::string data = line.given("data") || variable == nullptr ? line.text("data") : variable;
   for (const auto* each : models::data_sets()) {
-    if (!line.given("data-set") && each->built_in() && each->name == data.substr(0, data.find(':')))
-      return {};
+    if (!line.given("data-set") && each->name == data.substr(0, data.find(':'))) return {};
   }
   return set.name;
 }

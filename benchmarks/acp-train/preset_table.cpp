@@ -117,7 +117,7 @@ std::vector<PresetText> adaptive_presets() {
        "--model transformer-xl --seq-len 192 --data-set wikitext-103 --compressor "
        "powersgd:rank=32,start=1000 "
        "--policy "
-       "lgreco:start=1000,interval=1000,alpha=1,beta=4,gamma=0.25+accordion:high=64,low=16,period=1000 "
+       "lgreco:start=1000,interval=1000,alpha=1,beta=4,gamma=0.25+accordion:high=64,low=16 "
        "--iterations 40000 --batch-size 32 --optimizer lamb --lr 0.01 --lr-warmup 1000 --lr-schedule cosine"},
       {"lgreco-transformer-lm-wikitext103",
        "Transformer with a shared embedding, ranks 16 to 64 adapted every 100 steps",
