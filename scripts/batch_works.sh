@@ -3,7 +3,7 @@
 # work NAME sets the variables of perf.sh (dnn, bs, ...) and `more`, options of acp-train, for scale. Scale 2 is as published.
 # A set that is not in ACP_DATA gives way to a built-in one.
 have() { [ -n "${ACP_DATA:-}" ] && compgen -G "$ACP_DATA/$1" >/dev/null; }
-text() { if have 'ptb*'; then printf ptb; else printf markov; fi; }
+text() { if have 'ptb*' || have '*/ptb.*'; then printf ptb; else printf markov; fi; }
 
 work() {
   case $1 in
@@ -43,11 +43,17 @@ timing() {
 }
 
 convergence() {
-  local cifar10=() cifar100=()
-  if have 'cifar*10*'; then cifar10=(--data-set cifar10) cifar100=(--data-set cifar100); else data=synthetic; fi
+  local cifar10=(--data-set cifar10) cifar100=(--data-set cifar100)
+  data=${ACP_DATA:-}
+  case $1 in
+    resnet50-imagenet) ;;
+    resnet* | vgg*) if ! have '[cC][iI][fF][aA][rR]*'; then data=synthetic cifar10=() cifar100=(); fi ;;
+    lstm | ptb | transformer*) if [ "$(text)" = markov ]; then data=markov; fi ;;
+    ncf) if ! have 'ml-*'; then data=synthetic; fi ;;
+  esac
   case $1/$scale in
     mnist/*)
-      dnn=mnist bs=64 data=${ACP_DATA:-} epochs=$((scale == 0 ? 2 : 10))
+      dnn=mnist bs=64 epochs=$((scale == 0 ? 2 : 10))
       have 'mnist*' || data=digits
       ;;
     resnet9/0) dnn=resnet9:width=0.25 bs=64 iterations=120 more=("${cifar10[@]}" --lr-schedule piecewise:at=0/0.25/1,value=0/0.2/0 --eval-every 40) ;;
