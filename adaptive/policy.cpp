@@ -263,10 +263,11 @@ std::unique_ptr<Policy> PolicySpec::make(const PolicySetting& setting) const {
 }
 
 void PolicySpec::check(PolicySetting setting) const {
-  // Values are looked at when a policy is made; what only the run knows is assumed.
-  if (!setting.epochs) setting.epochs = 1;
-  if (!setting.steps_per_epoch) setting.steps_per_epoch = 1;
-  if (!setting.steps) setting.steps = 1;
+  // Values are looked at when a policy is made; what only the run knows is assumed to be long enough.
+  constexpr std::int64_t long_enough = 1'000'000'000'000;
+  if (!setting.epochs) setting.epochs = long_enough;
+  if (!setting.steps_per_epoch) setting.steps_per_epoch = long_enough;
+  if (!setting.steps) setting.steps = long_enough;
   if (!setting.wire_bytes) setting.wire_bytes = [](const Layer&, const Level&) { return 0.0; };
   make(setting);
 }
