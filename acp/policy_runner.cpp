@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <map>
+#include <span>
 #include <sstream>
 
 #include "acp/agreement.h"
@@ -57,6 +59,25 @@ std::vector<double> to_numbers(const at::Tensor& tensor) {
   return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
 }
 
+void add(Hash& hash, const std::vector<double>& numbers) {
+  hash.add(std::as_bytes(std::span(numbers)));
+}
+
+// Of a plan, and of what the policy has come to: equal ones go on alike. Never 0.
+std::int64_t hash_of(const PolicyState& state, const LevelPlan& plan) {
+  Hash hash;
+  for (const auto& [name, numbers] : state) {
+    hash.add(name);
+    add(hash, numbers);
+  }
+  std::vector<double> numbers;
+  for (const auto& level : plan.levels) numbers.push_back(level.value_or(0));
+  add(hash, numbers);
+  add(hash, plan.probes);
+  add(hash, {static_cast<double>(plan.norm)});
+  return static_cast<std::int64_t>(hash.value() | 1U);
+}
+
 bool same(const std::vector<Level>& a, const std::vector<Level>& b) {
   const auto equal = [](const Level& x, const Level& y) {
     return x == y || (x && y && std::isnan(*x) && std::isnan(*y));
@@ -67,15 +88,15 @@ bool same(const std::vector<Level>& a, const std::vector<Level>& b) {
 }  // namespace
 
 PolicyRunner::PolicyRunner(const Options& options, const CompressorFactory& factory,
-                           std::vector<Layer> layers, Communicator& control)
-    : options_(options),
-      spec_(options.policy()),
+                           std::vector<Layer> layers, Communicator& control, const LinkCost& link)
+    : spec_(options.policy()),
       setting_(make_setting(options, factory, std::move(layers), control.size())),
       policy_(spec_.make(setting_)),
       control_(control),
       levels_(own_levels(setting_)),
       wanted_(levels_),
       sums_(setting_.layers.size()),
+      costs_(exchange_costs(link, control.size(), factory.exchange())),
       learning_rate_(std::numeric_limits<double>::quiet_NaN()) {
   int next = 0;
   for (std::size_t l = 0; l < setting_.layers.size(); ++l) {
@@ -100,7 +121,12 @@ Moment PolicyRunner::moment() const {
 
 void PolicyRunner::attach(Engine& engine) {
   engine_ = &engine;
-  if (policy_->wants_costs()) costs_ = measure_link();
+  if (policy_->wants_costs() && control_.rank() == 0) {
+    std::ostringstream text;
+    text << "policy " << spec_.text() << ": a compressed byte costs " << costs_.beta * 1e9
+         << " ns, a byte of a whole tensor " << costs_.dense * 1e9 << " ns";
+    log_info(text.str());
+  }
   if (!planned_) {
     Observations seen;
     seen.moment = moment();
@@ -111,7 +137,7 @@ void PolicyRunner::attach(Engine& engine) {
                         "Options::steps_per_epoch(n)");
     }
     const auto own = levels_;
-    adopt(policy_->plan(seen));
+    decide(seen);
     if (control_.rank() == 0 && !same(wanted_, own)) {
       log_info("policy " + spec_.text() + " sets the " + knob_name(setting_.knob) + " of " +
                setting_.compressor + ", in place of the compressor's own");
@@ -126,9 +152,10 @@ void PolicyRunner::attach(Engine& engine) {
   engine.between_steps([&](auto& compressors, std::uint64_t&) {
     for (const auto& compressor : compressors) compressor->set_probes(probes_);
     hand_out(compressors);
+    handed_out_ = true;
   });
   prepare_step(policy_->request(moment()));
-  if (std::exchange(late_epoch_, false)) enter_epoch();
+  if (std::exchange(late_epoch_, false)) advance(moment(), false);
 }
 
 void PolicyRunner::hand_out(std::vector<std::unique_ptr<Compressor>>& compressors) const {
@@ -154,7 +181,7 @@ void PolicyRunner::after_step() {
   ++steps_;
   new_epoch_ = false;
   const auto now = moment();
-  advance(now);
+  advance(now, true);
   // Between epochs there are evaluations.
   mark_ = now.new_epoch ? std::nullopt : std::optional(Clock::now());
 }
@@ -168,34 +195,63 @@ void PolicyRunner::start_epoch(std::uint64_t epoch) {
   if (!next || !policy_->counts_epochs()) return;
   new_epoch_ = true;
   late_epoch_ = engine_ == nullptr;  // restored, but not laid out yet: at attach()
-  if (!late_epoch_) enter_epoch();
+  if (!late_epoch_) advance(moment(), false);
 }
 
-void PolicyRunner::enter_epoch() {
-  probes_.clear();  // the step before has been seen already
-  advance(moment());
-}
-
-void PolicyRunner::advance(const Moment& now) {
+// `step_ended`: else the step before has been seen already.
+void PolicyRunner::advance(const Moment& now, bool step_ended) {
   const auto request = policy_->request(now);
   if (request.begin_errors) begin_errors();
   Observations seen;
   seen.moment = now;
-  if (request.every_step) agree_measures(seen);
+  if (request.every_step) agree_measures(seen, step_ended);
   if (request.norms) seen.norms = agree_norms();
   if (request.errors) agree_errors(seen);
   seen.costs = costs_;
-  adopt(policy_->plan(seen));
+  // A restored plan was made for what the run was then said to be.
+  if (std::exchange(restored_, false) || request.plan) decide(seen);
   apply();
   prepare_step(request);
 }
 
-void PolicyRunner::adopt(LevelPlan plan) {
-  if (plan.levels.empty()) plan.levels = own_levels(setting_);
-  if (plan.levels.size() != setting_.layers.size()) {
-    throw Error("policy " + spec_.text() + " planned " + std::to_string(plan.levels.size()) + " levels for " +
-                std::to_string(setting_.layers.size()) + " parameters");
+// Whatever a policy does on one rank, all ranks leave this with the same plan, or with an error: nothing that
+// a rank has found alone decides whether it takes part.
+void PolicyRunner::decide(const Observations& seen) {
+  LevelPlan plan;
+  std::exception_ptr error;
+  std::int64_t hash = 0;  // stays 0 on failure
+  try {
+    plan = policy_->plan(seen);
+    if (plan.levels.empty()) plan.levels = own_levels(setting_);
+    if (plan.levels.size() != setting_.layers.size()) {
+      throw Error("policy " + spec_.text() + " planned " + std::to_string(plan.levels.size()) +
+                  " levels for " + std::to_string(setting_.layers.size()) + " parameters");
+    }
+    hash = hash_of(policy_->state(), plan);
+  } catch (...) {
+    error = std::current_exception();
   }
+  const auto count = control_.size();
+  const auto all = at::empty({count}, at::kLong);
+  auto op = Collective::all_gather(at::full({1}, hash, at::kLong), all);
+  op.label = "hash of the policy's plan, after step " + std::to_string(steps_);
+  perform(control_, std::move(op));
+  const std::span hashes(all.const_data_ptr<std::int64_t>(), static_cast<std::size_t>(count));
+  if (std::ranges::find(hashes, 0) != hashes.end()) {
+    together(control_, [&] {
+      if (error) std::rethrow_exception(error);
+    });
+  }
+  const auto other = std::ranges::find_if(hashes, [&](std::int64_t each) { return each != hashes[0]; });
+  if (other != hashes.end()) {
+    throw Error("policy " + spec_.text() + " has come to another plan on rank " +
+                std::to_string(other - hashes.begin()) + " than on rank 0, after step " +
+                std::to_string(steps_) + "; every policy must be a function of what all ranks share");
+  }
+  adopt(std::move(plan));
+}
+
+void PolicyRunner::adopt(LevelPlan plan) {
   if (!plan.reason.empty()) reason_ = plan.reason;
   norm_ = plan.norm;
   wanted_ = std::move(plan.levels);
@@ -208,15 +264,13 @@ void PolicyRunner::adopt(LevelPlan plan) {
 
 // What is wanted comes into force, unless a compressor has to wait for another step.
 void PolicyRunner::apply() {
-  if (same(levels_, wanted_)) return;
-  std::vector<std::string> lines;
-  for (const auto& level : wanted_) lines.push_back(level ? std::to_string(*level) : "dense");
-  check_agreement(control_, "planned level of parameter", lines);
+  if (handed_out_ && same(levels_, wanted_)) return;
   const auto before = levels_;
   engine_->between_steps([&](auto& compressors, std::uint64_t& step) {
     if (!std::ranges::all_of(compressors, [&](const auto& c) { return c->may_change(step); })) return;
     levels_ = wanted_;
     hand_out(compressors);
+    handed_out_ = true;
   });
   if (same(before, levels_)) return;
   ++changes_;
@@ -271,15 +325,33 @@ void PolicyRunner::save(State& state) {
   own[prefix + "runner"] =
       to_tensor({static_cast<double>(epoch_), epoch_started_ ? 1. : 0., new_epoch_ ? 1. : 0.,
                  errors_.valid() ? 1. : 0., static_cast<double>(changes_), norm_ == NormOf::sum ? 0. : 1.});
+  if (costs_.gamma) own[prefix + "gamma"] = to_tensor({*costs_.gamma});
   for (const auto& [name, numbers] : policy_->state()) own[prefix + "own." + name] = to_tensor(numbers);
   for (std::size_t l = 0; l < sums_.size(); ++l) {
     if (sums_[l].defined()) state[setting_.layers[l].name][sum_kind] = sums_[l].clone();
   }
 }
 
-void PolicyRunner::load(const State& state, std::uint64_t step) {
-  steps_ = step;
+// As if nothing had run yet.
+void PolicyRunner::reset() {
+  if (errors_.valid()) errors_.wait();  // they are the old policy's
+  errors_ = {};
+  policy_ = spec_.make(setting_);
+  levels_ = wanted_ = own_levels(setting_);
+  probes_.clear();
+  norm_ = NormOf::sum;
+  reason_.clear();
+  planned_ = handed_out_ = restored_ = late_epoch_ = new_epoch_ = false;
+  changes_ = 0;
+  costs_.gamma.reset();
+  accumulate_ = Accumulate::none;
+  for (auto& sum : sums_) sum.reset();
   mark_.reset();
+}
+
+void PolicyRunner::load(const State& state, std::uint64_t step) {
+  reset();
+  steps_ = step;
   const auto saved = find_state(state, reducer_key, prefix + "signature");
   const auto text = saved.defined() ? std::string(static_cast<const char*>(saved.const_data_ptr()),
                                                   static_cast<std::size_t>(saved.numel()))
@@ -289,6 +361,7 @@ void PolicyRunner::load(const State& state, std::uint64_t step) {
       log_warning("the checkpoint's run had another policy or compressor: policy " + spec_.text() +
                   " begins anew");
     }
+    if (engine_ != nullptr) attach(*engine_);
     return;
   }
   const auto numbers = [&](const std::string& name) {
@@ -317,6 +390,7 @@ void PolicyRunner::load(const State& state, std::uint64_t step) {
   new_epoch_ = runner[2] != 0;
   changes_ = static_cast<std::uint64_t>(runner[4]);
   norm_ = runner[5] == 0 ? NormOf::sum : NormOf::squares;
+  if (const auto gamma = numbers("gamma"); gamma.size() == 1) costs_.gamma = gamma[0];
   probes_ = numbers("probes");
   wanted_ = wanted;
   levels_ = levels;
@@ -325,7 +399,7 @@ void PolicyRunner::load(const State& state, std::uint64_t step) {
     if (sums_[l].defined()) sums_[l] = sums_[l].clone();
   }
   if (runner[3] != 0) begin_errors();
-  planned_ = true;
+  planned_ = restored_ = true;
   if (engine_ != nullptr) attach(*engine_);
 }
 
