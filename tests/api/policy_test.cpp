@@ -7,6 +7,7 @@
 #include "acp/broadcast.h"
 #include "acp/checkpoint.h"
 #include "acp/distributed_optimizer.h"
+#include "adaptive/policy.h"
 #include "comm/error.h"
 #include "tests/api/toy.h"
 #include "tests/catch.h"
