@@ -15,6 +15,7 @@
 #include "acp/agreement.h"
 #include "acp/hash.h"
 #include "comm/error.h"
+#include "comm/link_cost.h"
 #include "comm/log.h"
 
 namespace acp {

@@ -1,6 +1,8 @@
 // See cost.h.
 #include "adaptive/cost.h"
 
+#include "comm/link_cost.h"
+
 namespace acp {
 
 CostModel exchange_costs(const LinkCost& link, int ranks, std::string_view exchange) {

@@ -4,9 +4,9 @@
 #include <optional>
 #include <string_view>
 
-#include "comm/link_cost.h"
-
 namespace acp {
+
+struct LinkCost;
 
 // Seconds: `beta` per byte that a rank contributes to the compressor's exchange, `dense` per byte of a tensor
 // that travels whole, `gamma` per number of a matrix and rank of its factors (rank 1 for other methods).

@@ -1,5 +1,7 @@
 // Policies in training: every rank takes the same plan in the same step, whatever its own gradients are;
 // epochs and steps of the API; restarts.
+#include "adaptive/policy.h"
+
 #include <cmath>
 #include <map>
 #include <set>
@@ -7,7 +9,6 @@
 #include "acp/broadcast.h"
 #include "acp/checkpoint.h"
 #include "acp/distributed_optimizer.h"
-#include "adaptive/policy.h"
 #include "comm/error.h"
 #include "tests/api/toy.h"
 #include "tests/catch.h"

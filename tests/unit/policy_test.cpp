@@ -10,6 +10,7 @@
 #include "adaptive/lgreco.h"
 #include "adaptive/ratio_errors.h"
 #include "comm/error.h"
+#include "comm/link_cost.h"
 #include "compressors/coded_method.h"
 #include "compressors/philox.h"
 #include "tests/catch.h"
