@@ -51,6 +51,7 @@ std::vector<std::vector<double>> PolicyRunner::gather(const std::vector<double>&
   op.label = std::string(label) + " for the policy, after step " + std::to_string(steps_);
   perform(control_, std::move(op));
   std::vector<std::vector<double>> ranks;
+  ranks.reserve(static_cast<std::size_t>(control_.size()));
   const double* const numbers = all.const_data_ptr<double>();
   for (int r = 0; r < control_.size(); ++r)
     ranks.emplace_back(numbers + r * count, numbers + (r + 1) * count);

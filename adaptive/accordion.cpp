@@ -111,6 +111,7 @@ std::vector<double> to_numbers(const std::vector<bool>& flags) {
 
 std::vector<bool> to_flags(const std::vector<double>& numbers) {
   std::vector<bool> flags;
+  flags.reserve(numbers.size());
   for (const double number : numbers) flags.push_back(number != 0);
   return flags;
 }

@@ -84,7 +84,7 @@ std::string GravacController::finish(std::optional<double> throughput) {
   always_dense_ = always_dense_ && last_.label == GravacLabel::dense;
   if (step_ <= settings_.window || (step_ - settings_.window) % settings_.interval != 0) return {};
   const bool only_dense = std::exchange(always_dense_, true);
-  const auto event = evaluate();
+  auto event = evaluate();
   if (!searching_ && event.empty() && settings_.research_every > 0 &&
       (only_dense || step_ - settled_ >= settings_.research_every)) {
     searching_ = true;
