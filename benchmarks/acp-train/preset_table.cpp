@@ -29,17 +29,17 @@ std::vector<PresetText> acp_presets() {
        "--lr-schedule linear"},
 
       {"acp-resnet50", "step time of ResNet-50, 32 ranks, random images, ACP-SGD at rank 4",
-       "--model resnet50 --data-set synthetic --compressor acpsgd:rank=4 --batch-size 64 --optimizer sgd "
+       "--model resnet50 --data synthetic --compressor acpsgd:rank=4 --batch-size 64 --optimizer sgd "
        "--lr 0.01 --scale-lr --momentum 0 --warmup 10 --iterations 50 --no-eval"},
       {"acp-resnet152", "step time of ResNet-152, 32 ranks, random images, ACP-SGD at rank 4",
-       "--model resnet152 --data-set synthetic --compressor acpsgd:rank=4 --batch-size 32 --optimizer sgd "
+       "--model resnet152 --data synthetic --compressor acpsgd:rank=4 --batch-size 32 --optimizer sgd "
        "--lr 0.01 --scale-lr --momentum 0 --warmup 10 --iterations 50 --no-eval"},
       {"acp-bert-base", "step time of BERT-base, 32 ranks, random tokens, ACP-SGD at rank 32",
-       "--model bert-base:head=pretrain,vocab=30528 --seq-len 64 --data-set synthetic --compressor "
+       "--model bert-base:head=pretrain,vocab=30528 --seq-len 64 --data synthetic --compressor "
        "acpsgd:rank=32 "
        "--batch-size 32 --optimizer sgd --lr 0.00002 --momentum 0 --warmup 10 --iterations 50 --no-eval"},
       {"acp-bert-large", "step time of BERT-large, 32 ranks, random tokens, ACP-SGD at rank 32",
-       "--model bert-large:head=pretrain,vocab=30528 --seq-len 64 --data-set synthetic --compressor "
+       "--model bert-large:head=pretrain,vocab=30528 --seq-len 64 --data synthetic --compressor "
        "acpsgd:rank=32 "
        "--batch-size 8 --optimizer sgd --lr 0.00002 --momentum 0 --warmup 10 --iterations 50 --no-eval"},
   };
