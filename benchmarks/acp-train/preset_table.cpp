@@ -30,18 +30,22 @@ std::vector<PresetText> acp_presets() {
 
       {"acp-resnet50", "step time of ResNet-50, 32 ranks, random images, ACP-SGD at rank 4",
        "--model resnet50 --data synthetic --compressor acpsgd:rank=4 --batch-size 64 --optimizer sgd "
-       "--lr 0.01 --scale-lr --momentum 0 --warmup 10 --iterations 50 --no-eval"},
+       "--lr 0.01 --scale-lr --momentum 0 --weight-decay 0 --clip 0 --lr-schedule constant --warmup 10 "
+       "--iterations 50 --no-eval"},
       {"acp-resnet152", "step time of ResNet-152, 32 ranks, random images, ACP-SGD at rank 4",
        "--model resnet152 --data synthetic --compressor acpsgd:rank=4 --batch-size 32 --optimizer sgd "
-       "--lr 0.01 --scale-lr --momentum 0 --warmup 10 --iterations 50 --no-eval"},
+       "--lr 0.01 --scale-lr --momentum 0 --weight-decay 0 --clip 0 --lr-schedule constant --warmup 10 "
+       "--iterations 50 --no-eval"},
       {"acp-bert-base", "step time of BERT-base, 32 ranks, random tokens, ACP-SGD at rank 32",
        "--model bert-base:head=pretrain,vocab=30528 --seq-len 64 --data synthetic --compressor "
        "acpsgd:rank=32 "
-       "--batch-size 32 --optimizer sgd --lr 0.00002 --momentum 0 --warmup 10 --iterations 50 --no-eval"},
+       "--batch-size 32 --optimizer sgd --lr 0.00002 --momentum 0 --weight-decay 0 --clip 0 --lr-schedule "
+       "constant --warmup 10 --iterations 50 --no-eval"},
       {"acp-bert-large", "step time of BERT-large, 32 ranks, random tokens, ACP-SGD at rank 32",
        "--model bert-large:head=pretrain,vocab=30528 --seq-len 64 --data synthetic --compressor "
        "acpsgd:rank=32 "
-       "--batch-size 8 --optimizer sgd --lr 0.00002 --momentum 0 --warmup 10 --iterations 50 --no-eval"},
+       "--batch-size 8 --optimizer sgd --lr 0.00002 --momentum 0 --weight-decay 0 --clip 0 --lr-schedule "
+       "constant --warmup 10 --iterations 50 --no-eval"},
   };
 }
 
@@ -62,12 +66,12 @@ std::vector<PresetText> legacy_presets() {
        "0.0005"},
       {"legacy-resnet18-cifar10",
        "ResNet-18 in the PowerSGD code base: Nesterov, warm-up over 5 epochs, 30 epochs, top-k by layer size",
-       "--model resnet18-cifar --data-set cifar10 --compressor topk --policy "
+       "--model resnet18-cifar --data-set cifar10 --compressor topk --memory none --policy "
        "layer-size:group_splits=10000,group_compressions=1/0.1 --epochs 30 --batch-size 256 "
        "--optimizer sgd:nesterov=on --lr 0.2 --scale-lr --lr-warmup 5e --momentum 0.9 --weight-decay 0.0001 "
        "--no-decay norm --lr-schedule milestones:at=150/250,gamma=0.1"},
       {"legacy-resnet18-cifar100", "the same on CIFAR-100",
-       "--model resnet18-cifar --data-set cifar100 --compressor topk --policy "
+       "--model resnet18-cifar --data-set cifar100 --compressor topk --memory none --policy "
        "layer-size:group_splits=10000,group_compressions=1/0.1 --epochs 30 --batch-size 256 "
        "--optimizer sgd:nesterov=on --lr 0.2 --scale-lr --lr-warmup 5e --momentum 0.9 --weight-decay 0.0001 "
        "--no-decay norm --lr-schedule milestones:at=150/250,gamma=0.1"},
@@ -182,12 +186,12 @@ std::vector<PresetText> sparse_presets() {
        "LSTM of 2 x 700, 70 epochs, 4 ranks x 32 = 128, clipped before compression, top-k 0.1 % with signs",
        "--model lstm-lm:layers=2,embedding=700,hidden=700,dropout=0.65,seq=35 --data-set ptb --compressor "
        "topk:ratio=0.001+efsignsgd --epochs 70 --batch-size 32 --optimizer sgd --lr 20 --momentum 0 "
-       "--lr-schedule constant --clip-local 0.25"},
+       "--lr-schedule constant --clip 0 --clip-local 0.25"},
       {"hybrids-adacomp-lstm-ptb", "the same, AdaComp's choice of the whole tensor with signs",
        "--model lstm-lm:layers=2,embedding=700,hidden=700,dropout=0.65,seq=35 --data-set ptb --compressor "
        "adacomp:bin_size=0,c=3,send=H+efsignsgd --epochs 70 --batch-size 32 --optimizer sgd --lr 20 "
        "--momentum 0 "
-       "--lr-schedule constant --clip-local 0.25"},
+       "--lr-schedule constant --clip 0 --clip-local 0.25"},
       {"threshold-resnet18-cifar10",
        "ResNet-18 in the PowerSGD code base, hard threshold for a budget of 0.1 % of the model",
        "--model resnet18-cifar --data-set cifar10 --compressor threshold:form=budget,budget=11174 --epochs "
