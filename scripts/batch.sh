@@ -27,7 +27,7 @@ lgreco        7 min     3 h       uniform low rank, L-GreCo, Accordion, both    
 gravac        9 min     6 h       static factors, Accordion, GraVAC: time to quality   Tyagi, Swany, CLOUD 2023
 hybrids       6 min     3 h       sparsifiers, quantisers and both on PTB              GradComp
 granularity   5 min     2 h       layer, bucket, model                                 Dutta et al., AAAI 2020
-threshold     4 min     2 h       hard threshold against top-k: total error            Sahu et al., NeurIPS 2021
+threshold     4 min     2 h       hard threshold against top-k: compression error      Sahu et al., NeurIPS 2021
 Times on two cores. scale=2 is the published size: hosts in envs.conf, data sets in ACP_DATA.
 L
 }
@@ -131,6 +131,7 @@ part() { wanted "$1" "${parts:-}"; }
 [ -z "${link:-}" ] || [ "${dry:-0}" != 0 ] || { "$cluster" --prefix "$prefix" down >/dev/null && trap - EXIT; }
 
 [ "${dry:-0}" = 0 ] || exit 0
+[ -s "$out/runs.json" ] || fail "batch.sh: none of the points has a result in $out/runs.json"
 "${PY:-python3}" "$ROOT/scripts/plot.py" --batch "$batch" --title "$batch, scale $scale, $ranks ranks${link:+, links of $link}" \
   --metrics "$out/metrics" --out "$out" "$out/runs.json"
 say "batch.sh: $batch took $((SECONDS - begun)) s; $out/index.html"

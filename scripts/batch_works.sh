@@ -248,8 +248,8 @@ batch_threshold() {
     if [ -z "$size" ] && [ "${dry:-0}" != 0 ]; then size=100000; fi # a run of its own knows it
     if [ -z "$size" ] && wanted "$name" "${works:-}" && wanted threshold "${methods:-}"; then
       failed=$((failed + 1))
-      say "batch.sh: $name/threshold needs the number of parameters, which $name/ssgd tells: that point is missing in $out/runs.json; \
-run it (methods=\"ssgd ${methods:-}\"), then this again; the rest goes on" >&2
+      say "batch.sh: $name/threshold needs the number of parameters, which $name/ssgd tells: that point is missing in \
+$out/runs.json; it has failed, or ssgd has to be among methods; the rest goes on" >&2
     fi
     for part in 0.01 0.001; do
       [ -z "$size" ] || point "$name" threshold "ratio=$part" \

@@ -176,7 +176,7 @@ if ms["mean"] is not None:
              f"{run['samples_per_second']:.4g} samples/s, {run['payload_bytes_per_step'] / 1e6:.4g} MB/step, "
              f"ratio {run['compression_ratio']:.4g}")
 for part in ("eval", "test"):
-    if run[part]:
+    if run[part] and run[part]["value"] is not None:  # null: infinite
         text += f", {part} {run[part]['name']} {run[part]['value']:.4g}"
 print(text)
 P
