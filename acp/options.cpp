@@ -23,10 +23,13 @@ template <class T>
   throw ConfigError(text.str());
 }
 
-void check_policy(const std::string& text, const CompressorFactory& factory) {
-  const PolicySpec spec(text);
+void check_policy(const Options& options, const CompressorFactory& factory) {
+  const PolicySpec spec(options.policy());
   if (spec.fixed()) return;
   PolicySetting setting;
+  setting.epochs = options.epochs();
+  setting.steps_per_epoch = options.steps_per_epoch();
+  setting.steps = options.steps();
   setting.knob = factory.knob();
   setting.compressor = factory.spec();
   setting.own = factory.knob() == Knob::none ? 0 : factory.own_level();
@@ -64,11 +67,11 @@ Options& Options::algorithm(const std::string& name) {
 
 void Options::check() const {
   const CompressorFactory checked(compressor_, CompressorOptions{memory_, seed_, granularity_});
-  check_policy(policy_, checked);
   for (const auto& [name, number] :
        {std::pair{"steps_per_epoch", steps_per_epoch_}, {"epochs", epochs_}, {"steps", steps_}}) {
     if (number && *number < 1) refuse(name, *number, "at least 1");
   }
+  check_policy(*this, checked);
   const std::array<std::string, 3> policies{"auto", "error", "skip"};
   if (std::ranges::find(policies, nonfinite_) == policies.end()) {
     throw ConfigError("Options::nonfinite: " + unknown_name("answer to NaN", nonfinite_, policies));

@@ -22,7 +22,8 @@ std::vector<KeyInfo> all_keys(const PolicyInfo& info) {
   return keys;
 }
 
-// Dense for the first steps of the run; the policy itself sees these steps, too.
+// Dense for the first steps of the run; the policy itself sees these steps, too, but not what they took: its
+// own settings have not been in force.
 class Warmup final : public Policy {
  public:
   Warmup(std::unique_ptr<Policy> policy, std::uint64_t steps, const PolicySetting& setting)
@@ -33,9 +34,12 @@ class Warmup final : public Policy {
 
   Request request(const Moment& moment) const override { return policy_->request(moment); }
   LevelPlan plan(const Observations& seen) override {
-    auto plan = policy_->plan(seen);
+    auto shown = seen;
+    if (seen.moment.step <= steps_) shown.measured.reset();  // of the step before
+    auto plan = policy_->plan(shown);
     if (seen.moment.step < steps_) {
       plan.levels.assign(layers_, Level());
+      plan.probes.clear();
       plan.reason = "warm-up";
     } else if (plan.levels.empty()) {
       plan.levels = own_;
@@ -64,7 +68,7 @@ class Larger final : public Policy {
   Larger(std::unique_ptr<Policy> a, std::unique_ptr<Policy> b, std::size_t layers)
       : a_(std::move(a)), b_(std::move(b)), layers_(layers) {}
 
-  // The first (LEGACY's) goes by sizes and time alone, so the second has the sums for itself.
+  // The first (LEGACY's) goes by sizes and time alone, so the second has sums and probes for itself.
   Request request(const Moment& moment) const override {
     auto request = b_->request(moment);
     request.every_step = request.every_step || a_->request(moment).every_step;
@@ -80,6 +84,8 @@ class Larger final : public Policy {
         plan.levels[k] = std::max(*plan.levels[k], *other.levels[k]);
       }
     }
+    plan.probes = other.probes;
+    plan.norm = other.norm;
     plan.reason = other.reason.empty() ? plan.reason : other.reason;
     return plan;
   }
@@ -263,10 +269,11 @@ std::unique_ptr<Policy> PolicySpec::make(const PolicySetting& setting) const {
 }
 
 void PolicySpec::check(PolicySetting setting) const {
-  // Values are looked at when a policy is made; what only the run knows is assumed.
-  if (!setting.epochs) setting.epochs = 1;
-  if (!setting.steps_per_epoch) setting.steps_per_epoch = 1;
-  if (!setting.steps) setting.steps = 1;
+  // Values are looked at when a policy is made; what only the run knows is assumed to be long enough.
+  constexpr std::int64_t long_enough = 1'000'000'000'000;
+  if (!setting.epochs) setting.epochs = long_enough;
+  if (!setting.steps_per_epoch) setting.steps_per_epoch = long_enough;
+  if (!setting.steps) setting.steps = long_enough;
   if (!setting.wire_bytes) setting.wire_bytes = [](const Layer&, const Level&) { return 0.0; };
   make(setting);
 }

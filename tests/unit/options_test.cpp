@@ -33,6 +33,16 @@ TEST_CASE("each wrong setting is named", "[unit][options]") {
   CHECK_THROWS_WITH(Options().memory("residul").check(), ContainsSubstring("residul"));
   CHECK_THROWS_WITH(Options().policy("unifrom").check(), ContainsSubstring("did you mean \"uniform\"?"));
   CHECK_THROWS_WITH(Options().policy("uniform:interval=3").check(), ContainsSubstring("interval"));
+  CHECK_THROWS_WITH(Options().policy("epoch").steps_per_epoch(0).check(),
+                    ContainsSubstring("steps_per_epoch is 0"));
+}
+
+TEST_CASE("a policy is checked with the run's numbers as far as they are known", "[unit][options]") {
+  const auto options = Options().compressor("topk").policy("accordion:period=1e,window=3");
+  CHECK_NOTHROW(options.check());
+  CHECK_NOTHROW(Options(options).steps_per_epoch(3).check());
+  CHECK_THROWS_WITH(Options(options).steps_per_epoch(2).check(),
+                    ContainsSubstring("window=3 is longer than an epoch of 2 steps"));
 }
 
 TEST_CASE("algorithms by name", "[unit][options]") {

@@ -202,6 +202,18 @@ TEST_CASE("warm-up is dense on any policy, and afterwards the policy's own", "[u
   CHECK(std::isnan(levels(*sign, {.step = 5})[0]));
 }
 
+TEST_CASE("what dense steps of the warm-up took is no measure of the policy's", "[unit][policy]") {
+  const auto policy = PolicySpec("gravac:warmup=3,window=2,interval=5").make(setting_for("topk"));
+  const auto steps = [&] { return policy->state().at("controller")[2]; };
+  Observations seen;
+  CHECK(policy->plan(seen).probes.empty());  // nobody would look at them
+  seen.measured = StepMeasure{.seconds = 1, .raw = 1, .input = 1, .kept = {0.5, 0.4}};
+  for (seen.moment.step = 1; seen.moment.step <= 3; ++seen.moment.step) policy->plan(seen);
+  CHECK(steps() == 0);
+  CHECK(policy->plan(seen).probes.size() == 2);  // step 3 was the first compressed one
+  CHECK(steps() == 1);
+}
+
 TEST_CASE("LEGACY with Accordion: the larger of both", "[unit][policy]") {
   const auto policy =
       PolicySpec(
@@ -221,6 +233,12 @@ TEST_CASE("LEGACY with Accordion: the larger of both", "[unit][policy]") {
           .make(setting_for("topk"));
   again->load_state(policy->state());
   CHECK(again->state() == policy->state());
+  // Bursts are seen by the norms of probes.
+  const auto bursts =
+      PolicySpec("layer-size:group_splits=1000,group_compressions=20/1+accordion:form=gravac,high=0.1,low=0.001")
+          .make(setting_for("topk"));
+  CHECK(bursts->request({}).every_step);
+  CHECK(bursts->plan({}).probes.size() == 1);
 }
 
 TEST_CASE("L-GreCo: window, delay, adaptation, levels", "[unit][policy]") {

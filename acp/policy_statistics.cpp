@@ -1,0 +1,253 @@
+// What a policy asks for: sums of gradients, norms, errors of candidates, times. Whatever differs between
+// ranks is gathered in rank order and reduced by everyone alike, so that all ranks hand the policy the same
+// bits.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <sstream>
+
+#include "acp/agreement.h"
+#include "acp/hash.h"
+#include "acp/policy_runner.h"
+#include "comm/error.h"
+#include "comm/log.h"
+
+namespace acp {
+
+namespace {
+
+constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+
+void add(Hash& hash, const std::vector<double>& numbers) {
+  hash.add(std::as_bytes(std::span(numbers)));
+}
+
+// 53 bits of a hash, which a double holds.
+double hash_number(const PolicyState& state, const std::vector<Level>& levels) {
+  Hash hash;
+  for (const auto& [name, numbers] : state) {
+    hash.add(name);
+    add(hash, numbers);
+  }
+  std::vector<double> numbers;
+  for (const auto& level : levels) numbers.push_back(level.value_or(0));
+  add(hash, numbers);
+  return static_cast<double>(hash.value() >> 11U);
+}
+
+}  // namespace
+
+bool PolicyRunner::owns(std::size_t layer) const {
+  return owner_[layer] == control_.rank();
+}
+
+void PolicyRunner::observe(const Bucket& bucket, const Compressor& compressor) {
+  if (accumulate_ == Accumulate::none) return;
+  const auto memory = accumulate_ == Accumulate::inputs ? compressor.error_memory() : at::Tensor();
+  for (std::size_t k = 0; k < bucket.slices.size(); ++k) {
+    const auto& slice = bucket.slices[k];
+    const auto l = index_.at(slice.name);
+    if (owner_[l] < 0 || (one_rank_ && !owns(l))) continue;
+    auto& sum = sums_[l];
+    if (restart_) {
+      const auto type = bucket.grads.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      sum = at::zeros({slice.rows, slice.cols}, bucket.grads.options().dtype(type));
+    }
+    if (!sum.defined()) continue;  // restored in the middle of a window, without what was added before
+    if (bucket.used[k] != 0) sum.add_(bucket.matrix(slice), weight_);
+    if (memory.defined())
+      sum.add_(memory.narrow(0, slice.offset, slice.numel()).view({slice.rows, slice.cols}), weight_);
+  }
+}
+
+// All ranks' numbers, each rank's with a hash of what its policy has come to: equal ones decide alike.
+std::vector<std::vector<double>> PolicyRunner::gather(std::vector<double> mine, const char* label) {
+  mine.push_back(hash_number(policy_->state(), wanted_));
+  const auto count = static_cast<std::int64_t>(mine.size());
+  const auto all = at::empty({control_.size() * count}, at::kDouble);
+  auto op = Collective::all_gather(at::tensor(mine, at::kDouble), all);
+  op.label = std::string(label) + " for the policy, after step " + std::to_string(steps_);
+  perform(control_, std::move(op));
+  std::vector<std::vector<double>> ranks;
+  const double* const numbers = all.const_data_ptr<double>();
+  for (int r = 0; r < control_.size(); ++r) {
+    const double* const begin = numbers + r * count;
+    if (begin[count - 1] != numbers[count - 1]) {
+      throw Error("policy " + spec_.text() + " has come to another state on rank " + std::to_string(r) +
+                  " than on rank 0, after step " + std::to_string(steps_) +
+                  "; every policy must be a function of what all ranks share");
+    }
+    ranks.emplace_back(begin, begin + count - 1);
+  }
+  return ranks;
+}
+
+// The longest time, the means of the norms, rank 0's learning rate.
+void PolicyRunner::agree_measures(Observations& seen) {
+  std::vector<double> mine{learning_rate_,
+                           mark_ ? std::chrono::duration<double>(Clock::now() - *mark_).count() : unknown};
+  LayerNorms raw, input;
+  std::vector<LayerNorms> kept(probes_.size());
+  if (!probes_.empty()) {
+    engine_->between_steps([&](auto& compressors, std::uint64_t&) {
+      const auto total = [](LayerNorms& sum, const LayerNorms& part) {
+        sum.sum += part.sum;
+        sum.squares += part.squares;
+      };
+      for (const auto& compressor : compressors) {
+        const auto& norms = compressor->probe_norms();
+        total(raw, norms.gradient);
+        total(input, norms.input);
+        for (std::size_t i = 0; i < std::min(kept.size(), norms.kept.size()); ++i)
+          total(kept[i], norms.kept[i]);
+      }
+    });
+    const auto number = [&](const LayerNorms& norms) {
+      return norm_ == NormOf::sum ? norms.sum : norms.squares;
+    };
+    mine.push_back(number(raw));
+    mine.push_back(number(input));
+    for (const auto& norms : kept) mine.push_back(number(norms));
+  }
+  const auto ranks = gather(std::move(mine), "measures");
+  if (!std::isnan(ranks[0][0])) seen.learning_rate = ranks[0][0];
+  if (probes_.empty()) return;
+  StepMeasure measure;
+  const auto mean = [&](std::size_t i) {
+    double sum = 0;
+    for (const auto& numbers : ranks) sum += numbers[i];
+    return sum / static_cast<double>(ranks.size());
+  };
+  for (const auto& numbers : ranks) {
+    // A step that one rank did not time has no time.
+    measure.seconds = std::isnan(numbers[1]) || std::isnan(measure.seconds)
+                          ? unknown
+                          : std::max(measure.seconds, numbers[1]);
+  }
+  measure.raw = mean(2);
+  measure.input = mean(3);
+  for (std::size_t i = 0; i < kept.size(); ++i) measure.kept.push_back(mean(4 + i));
+  seen.measured = measure;
+}
+
+std::vector<double> PolicyRunner::agree_norms() {
+  std::vector<double> squares;
+  for (std::size_t l = 0; l < sums_.size(); ++l) {
+    double norm = owner_[l] < 0 ? 0 : unknown;
+    if (sums_[l].defined()) norm = sums_[l].norm(2, at::kDouble).item<double>();
+    squares.push_back(norm * norm);
+  }
+  const auto ranks = gather(std::move(squares), "norms");
+  std::vector<double> norms(sums_.size(), 0.0);
+  for (const auto& numbers : ranks) {
+    for (std::size_t l = 0; l < norms.size(); ++l) norms[l] += numbers[l];
+  }
+  for (auto& norm : norms) norm = std::sqrt(norm / static_cast<double>(ranks.size()));
+  return norms;
+}
+
+void PolicyRunner::begin_errors() {
+  // The sums rest until the errors are taken: windows begin after that.
+  std::vector<std::pair<std::size_t, at::Tensor>> own;
+  for (std::size_t l = 0; l < sums_.size(); ++l) {
+    if (owns(l)) own.emplace_back(l, sums_[l]);
+  }
+  errors_ = std::async(std::launch::async, [policy = policy_.get(), own = std::move(own)] {
+    const c10::NoGradGuard no_grad;
+    at::init_num_threads();
+    Rows rows;
+    for (const auto& [l, sum] : own) {
+      rows.emplace_back(l, sum.defined() ? policy->errors(l, sum) : std::vector<double>{unknown});
+    }
+    return rows;
+  });
+}
+
+// Every rank's rows, and what coding costs each; not valid unless every layer's row is complete.
+void PolicyRunner::agree_errors(Observations& seen) {
+  std::vector<double> mine;
+  together(control_, [&] {
+    if (!errors_.valid()) return;  // restored without them
+    for (const auto& [l, row] : errors_.get()) {
+      mine.push_back(static_cast<double>(l));
+      mine.push_back(static_cast<double>(row.size()));
+      mine.insert(mine.end(), row.begin(), row.end());
+    }
+  });
+  const auto statistics = engine_->statistics();
+  const auto steps = static_cast<double>(statistics.steps - coding_steps_);
+  const double coding =
+      steps > 0 ? (statistics.encode_seconds + statistics.decode_seconds - coding_seconds_) / steps : 0;
+  double sum = 0;
+  for (const auto& numbers : gather({coding}, "costs")) sum += numbers[0];
+  if (const double numbers = work(); numbers > 0) costs_.gamma = sum / control_.size() / numbers;
+
+  const std::string_view bytes(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(double));
+  std::vector<std::vector<double>> table(sums_.size());
+  for (const auto& part : all_gather_bytes(control_, bytes)) {
+    std::vector<double> numbers(part.size() / sizeof(double));
+    std::memcpy(numbers.data(), part.data(), numbers.size() * sizeof(double));
+    for (std::size_t at = 0; at + 2 <= numbers.size();) {
+      const auto l = static_cast<std::size_t>(numbers[at]), count = static_cast<std::size_t>(numbers[at + 1]);
+      table.at(l).assign(numbers.begin() + static_cast<std::ptrdiff_t>(at + 2),
+                         numbers.begin() + static_cast<std::ptrdiff_t>(at + 2 + count));
+      at += 2 + count;
+    }
+  }
+  for (std::size_t l = 0; l < table.size(); ++l) {
+    const auto bad = [](double x) { return !std::isfinite(x); };
+    if (owner_[l] >= 0 && (table[l].empty() || std::ranges::any_of(table[l], bad))) return;
+  }
+  seen.errors = std::move(table);
+}
+
+double PolicyRunner::work() const {
+  double sum = 0;
+  for (std::size_t l = 0; l < levels_.size(); ++l) {
+    const auto& layer = setting_.layers[l];
+    if (!levels_[l] || std::isnan(*levels_[l])) continue;
+    const double rank =
+        setting_.knob == Knob::rank
+            ? std::min({*levels_[l], static_cast<double>(layer.rows), static_cast<double>(layer.cols)})
+            : 1;
+    sum += rank * static_cast<double>(layer.numel());
+  }
+  return sum;
+}
+
+// Two all-reduces of the backend in use, each the best of some tries; the slowest rank counts.
+CostModel PolicyRunner::measure_link() {
+  constexpr int tries = 5;
+  constexpr std::int64_t small = 16, large = 1 << 18;  // numbers of 4 bytes
+  const auto seconds = [&](std::int64_t count) {
+    double best = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < tries; ++i) {
+      auto op = Collective::all_reduce(at::zeros({count}, at::kFloat));
+      op.algorithm = options_.algorithm();
+      op.label = "measurement of the network for the policy";
+      const auto begin = Clock::now();
+      perform(control_, std::move(op));
+      best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
+    }
+    return best;
+  };
+  std::vector<double> longest(2, 0.0);
+  for (const auto& numbers : gather({seconds(small), seconds(large)}, "network")) {
+    for (std::size_t i = 0; i < longest.size(); ++i) longest[i] = std::max(longest[i], numbers[i]);
+  }
+  const auto costs = fit_costs(4.0 * small, longest[0], 4.0 * large, longest[1]);
+  if (control_.rank() == 0) {
+    std::ostringstream text;
+    text << "policy " << spec_.text() << ": a message costs " << costs.alpha * 1e6 << " us and "
+         << costs.beta * 1e9 << " ns per byte";
+    log_info(text.str());
+  }
+  return costs;
+}
+
+}  // namespace acp
