@@ -233,7 +233,7 @@ void GradientReducer::Impl::reset_step() {
 
 GradientReducer::GradientReducer(Options options)
     : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel(),
-                                   current_context().control_channel())) {
+                                   current_context().control_channel(), current_context().link_cost())) {
   // ACP_TRACE sees every reducer, whatever sink the program has.
   if (EventSink trace = current_context().events()) {
     if (EventSink own = impl_->options.events()) {

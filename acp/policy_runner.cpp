@@ -1,29 +1,25 @@
-// What happens between steps: requests, plans, what is in force, and what a restart needs. Statistics are
-// policy_statistics.cpp's.
+// What happens between steps: requests, plans, and what is in force. Statistics are policy_statistics.cpp's,
+// what a restart needs policy_state.cpp's.
 #include "acp/policy_runner.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <exception>
 #include <limits>
 #include <map>
+#include <span>
 #include <sstream>
 
 #include "acp/agreement.h"
 #include "acp/hash.h"
 #include "comm/error.h"
 #include "comm/log.h"
-#include "compressors/residual.h"
 
 namespace acp {
 
 namespace {
-
-const std::string sum_kind = "local.policy_sum";  // a rank's own: "local" keeps it from new ranks
-const std::string prefix = "policy.";
-const std::string reducer_key;
 
 PolicySetting make_setting(const Options& options, const CompressorFactory& factory,
                            std::vector<Layer> layers, int ranks) {
@@ -48,13 +44,23 @@ PolicySetting make_setting(const Options& options, const CompressorFactory& fact
   return setting;
 }
 
-at::Tensor to_tensor(const std::vector<double>& numbers) {
-  return at::tensor(numbers, at::kDouble);
+void add(Hash& hash, const std::vector<double>& numbers) {
+  hash.add(std::as_bytes(std::span(numbers)));
 }
 
-std::vector<double> to_numbers(const at::Tensor& tensor) {
-  const auto flat = tensor.to(at::kDouble).contiguous();
-  return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
+// Of a plan, and of what the policy has come to: equal ones go on alike. Never 0.
+std::int64_t hash_of(const PolicyState& state, const LevelPlan& plan) {
+  Hash hash;
+  for (const auto& [name, numbers] : state) {
+    hash.add(name);
+    add(hash, numbers);
+  }
+  std::vector<double> numbers;
+  for (const auto& level : plan.levels) numbers.push_back(level.value_or(0));
+  add(hash, numbers);
+  add(hash, plan.probes);
+  add(hash, {static_cast<double>(plan.norm)});
+  return static_cast<std::int64_t>(hash.value() | 1U);
 }
 
 bool same(const std::vector<Level>& a, const std::vector<Level>& b) {
@@ -67,15 +73,15 @@ bool same(const std::vector<Level>& a, const std::vector<Level>& b) {
 }  // namespace
 
 PolicyRunner::PolicyRunner(const Options& options, const CompressorFactory& factory,
-                           std::vector<Layer> layers, Communicator& control)
-    : options_(options),
-      spec_(options.policy()),
+                           std::vector<Layer> layers, Communicator& control, const LinkCost& link)
+    : spec_(options.policy()),
       setting_(make_setting(options, factory, std::move(layers), control.size())),
       policy_(spec_.make(setting_)),
       control_(control),
       levels_(own_levels(setting_)),
       wanted_(levels_),
       sums_(setting_.layers.size()),
+      costs_(exchange_costs(link, control.size(), factory.exchange())),
       learning_rate_(std::numeric_limits<double>::quiet_NaN()) {
   int next = 0;
   for (std::size_t l = 0; l < setting_.layers.size(); ++l) {
@@ -100,7 +106,12 @@ Moment PolicyRunner::moment() const {
 
 void PolicyRunner::attach(Engine& engine) {
   engine_ = &engine;
-  if (policy_->wants_costs()) costs_ = measure_link();
+  if (policy_->wants_costs() && control_.rank() == 0) {
+    std::ostringstream text;
+    text << "policy " << spec_.text() << ": a compressed byte costs " << costs_.beta * 1e9
+         << " ns, a byte of a whole tensor " << costs_.dense * 1e9 << " ns";
+    log_info(text.str());
+  }
   if (!planned_) {
     Observations seen;
     seen.moment = moment();
@@ -111,7 +122,7 @@ void PolicyRunner::attach(Engine& engine) {
                         "Options::steps_per_epoch(n)");
     }
     const auto own = levels_;
-    adopt(policy_->plan(seen));
+    decide(seen);
     if (control_.rank() == 0 && !same(wanted_, own)) {
       log_info("policy " + spec_.text() + " sets the " + knob_name(setting_.knob) + " of " +
                setting_.compressor + ", in place of the compressor's own");
@@ -126,9 +137,10 @@ void PolicyRunner::attach(Engine& engine) {
   engine.between_steps([&](auto& compressors, std::uint64_t&) {
     for (const auto& compressor : compressors) compressor->set_probes(probes_);
     hand_out(compressors);
+    handed_out_ = true;
   });
   prepare_step(policy_->request(moment()));
-  if (std::exchange(late_epoch_, false)) enter_epoch();
+  if (std::exchange(late_epoch_, false)) advance(moment(), false);
 }
 
 void PolicyRunner::hand_out(std::vector<std::unique_ptr<Compressor>>& compressors) const {
@@ -154,7 +166,7 @@ void PolicyRunner::after_step() {
   ++steps_;
   new_epoch_ = false;
   const auto now = moment();
-  advance(now);
+  advance(now, true);
   // Between epochs there are evaluations.
   mark_ = now.new_epoch ? std::nullopt : std::optional(Clock::now());
 }
@@ -168,34 +180,63 @@ void PolicyRunner::start_epoch(std::uint64_t epoch) {
   if (!next || !policy_->counts_epochs()) return;
   new_epoch_ = true;
   late_epoch_ = engine_ == nullptr;  // restored, but not laid out yet: at attach()
-  if (!late_epoch_) enter_epoch();
+  if (!late_epoch_) advance(moment(), false);
 }
 
-void PolicyRunner::enter_epoch() {
-  probes_.clear();  // the step before has been seen already
-  advance(moment());
-}
-
-void PolicyRunner::advance(const Moment& now) {
+// `step_ended`: else the step before has been seen already.
+void PolicyRunner::advance(const Moment& now, bool step_ended) {
   const auto request = policy_->request(now);
   if (request.begin_errors) begin_errors();
   Observations seen;
   seen.moment = now;
-  if (request.every_step) agree_measures(seen);
+  if (request.every_step) agree_measures(seen, step_ended);
   if (request.norms) seen.norms = agree_norms();
   if (request.errors) agree_errors(seen);
   seen.costs = costs_;
-  adopt(policy_->plan(seen));
+  // A restored plan was made for what the run was then said to be.
+  if (std::exchange(restored_, false) || request.plan) decide(seen);
   apply();
   prepare_step(request);
 }
 
-void PolicyRunner::adopt(LevelPlan plan) {
-  if (plan.levels.empty()) plan.levels = own_levels(setting_);
-  if (plan.levels.size() != setting_.layers.size()) {
-    throw Error("policy " + spec_.text() + " planned " + std::to_string(plan.levels.size()) + " levels for " +
-                std::to_string(setting_.layers.size()) + " parameters");
+// Whatever a policy does on one rank, all ranks leave this with the same plan, or with an error: nothing that
+// a rank has found alone decides whether it takes part.
+void PolicyRunner::decide(const Observations& seen) {
+  LevelPlan plan;
+  std::exception_ptr error;
+  std::int64_t hash = 0;  // stays 0 on failure
+  try {
+    plan = policy_->plan(seen);
+    if (plan.levels.empty()) plan.levels = own_levels(setting_);
+    if (plan.levels.size() != setting_.layers.size()) {
+      throw Error("policy " + spec_.text() + " planned " + std::to_string(plan.levels.size()) +
+                  " levels for " + std::to_string(setting_.layers.size()) + " parameters");
+    }
+    hash = hash_of(policy_->state(), plan);
+  } catch (...) {
+    error = std::current_exception();
   }
+  const auto count = control_.size();
+  const auto all = at::empty({count}, at::kLong);
+  auto op = Collective::all_gather(at::full({1}, hash, at::kLong), all);
+  op.label = "hash of the policy's plan, after step " + std::to_string(steps_);
+  perform(control_, std::move(op));
+  const std::span hashes(all.const_data_ptr<std::int64_t>(), static_cast<std::size_t>(count));
+  if (std::ranges::find(hashes, 0) != hashes.end()) {
+    together(control_, [&] {
+      if (error) std::rethrow_exception(error);
+    });
+  }
+  const auto other = std::ranges::find_if(hashes, [&](std::int64_t each) { return each != hashes[0]; });
+  if (other != hashes.end()) {
+    throw Error("policy " + spec_.text() + " has come to another plan on rank " +
+                std::to_string(other - hashes.begin()) + " than on rank 0, after step " +
+                std::to_string(steps_) + "; every policy must be a function of what all ranks share");
+  }
+  adopt(std::move(plan));
+}
+
+void PolicyRunner::adopt(LevelPlan plan) {
   if (!plan.reason.empty()) reason_ = plan.reason;
   norm_ = plan.norm;
   wanted_ = std::move(plan.levels);
@@ -208,15 +249,13 @@ void PolicyRunner::adopt(LevelPlan plan) {
 
 // What is wanted comes into force, unless a compressor has to wait for another step.
 void PolicyRunner::apply() {
-  if (same(levels_, wanted_)) return;
-  std::vector<std::string> lines;
-  for (const auto& level : wanted_) lines.push_back(level ? std::to_string(*level) : "dense");
-  check_agreement(control_, "planned level of parameter", lines);
+  if (handed_out_ && same(levels_, wanted_)) return;
   const auto before = levels_;
   engine_->between_steps([&](auto& compressors, std::uint64_t& step) {
     if (!std::ranges::all_of(compressors, [&](const auto& c) { return c->may_change(step); })) return;
     levels_ = wanted_;
     hand_out(compressors);
+    handed_out_ = true;
   });
   if (same(before, levels_)) return;
   ++changes_;
@@ -247,86 +286,6 @@ void PolicyRunner::log_change(const std::vector<Level>& before) const {
   }
   text << "; " << dense << " whole" << (reason_.empty() ? "" : " (" + reason_ + ")");
   log_info(text.str());
-}
-
-std::string PolicyRunner::signature() const {
-  Hash hash;
-  for (const auto& layer : setting_.layers) hash.add(layer.name);
-  return spec_.text() + " " + setting_.compressor + " " + to_hex(hash.value());
-}
-
-void PolicyRunner::save(State& state) {
-  mark_.reset();
-  auto& own = state[reducer_key];
-  const auto text = signature();
-  const auto bytes = at::empty({static_cast<std::int64_t>(text.size())}, at::kByte);
-  std::memcpy(bytes.data_ptr(), text.data(), text.size());
-  own[prefix + "signature"] = bytes;
-  std::vector<double> levels, wanted;
-  for (const auto& level : levels_) levels.push_back(level.value_or(0));
-  for (const auto& level : wanted_) wanted.push_back(level.value_or(0));
-  own[prefix + "levels"] = to_tensor(levels);
-  own[prefix + "wanted"] = to_tensor(wanted);
-  own[prefix + "probes"] = to_tensor(probes_);
-  own[prefix + "runner"] =
-      to_tensor({static_cast<double>(epoch_), epoch_started_ ? 1. : 0., new_epoch_ ? 1. : 0.,
-                 errors_.valid() ? 1. : 0., static_cast<double>(changes_), norm_ == NormOf::sum ? 0. : 1.});
-  for (const auto& [name, numbers] : policy_->state()) own[prefix + "own." + name] = to_tensor(numbers);
-  for (std::size_t l = 0; l < sums_.size(); ++l) {
-    if (sums_[l].defined()) state[setting_.layers[l].name][sum_kind] = sums_[l].clone();
-  }
-}
-
-void PolicyRunner::load(const State& state, std::uint64_t step) {
-  steps_ = step;
-  mark_.reset();
-  const auto saved = find_state(state, reducer_key, prefix + "signature");
-  const auto text = saved.defined() ? std::string(static_cast<const char*>(saved.const_data_ptr()),
-                                                  static_cast<std::size_t>(saved.numel()))
-                                    : std::string();
-  if (text != signature()) {
-    if (control_.rank() == 0 && step > 0) {
-      log_warning("the checkpoint's run had another policy or compressor: policy " + spec_.text() +
-                  " begins anew");
-    }
-    return;
-  }
-  const auto numbers = [&](const std::string& name) {
-    const auto tensor = find_state(state, reducer_key, prefix + name);
-    return tensor.defined() ? to_numbers(tensor) : std::vector<double>();
-  };
-  const auto levels_of = [&](const std::string& name) {
-    std::vector<Level> levels;
-    for (const double level : numbers(name)) levels.push_back(level == 0 ? Level() : Level(level));
-    return levels;
-  };
-  const auto runner = numbers("runner");
-  const auto levels = levels_of("levels"), wanted = levels_of("wanted");
-  if (runner.size() != 6 || levels.size() != levels_.size() || wanted.size() != levels_.size()) {
-    throw ConfigError("the policy's part of the saved state is damaged");
-  }
-  PolicyState own;
-  const auto& kinds = state.at(reducer_key);
-  for (const auto& [kind, tensor] : kinds) {
-    const auto begin = prefix + "own.";
-    if (kind.starts_with(begin)) own[kind.substr(begin.size())] = to_numbers(tensor);
-  }
-  policy_->load_state(own);
-  epoch_ = static_cast<std::uint64_t>(runner[0]);
-  epoch_started_ = runner[1] != 0;
-  new_epoch_ = runner[2] != 0;
-  changes_ = static_cast<std::uint64_t>(runner[4]);
-  norm_ = runner[5] == 0 ? NormOf::sum : NormOf::squares;
-  probes_ = numbers("probes");
-  wanted_ = wanted;
-  levels_ = levels;
-  for (std::size_t l = 0; l < sums_.size(); ++l) {
-    sums_[l] = find_state(state, setting_.layers[l].name, sum_kind);
-    if (sums_[l].defined()) sums_[l] = sums_[l].clone();
-  }
-  if (runner[3] != 0) begin_errors();
-  planned_ = true;
-  if (engine_ != nullptr) attach(*engine_);
 }
 
 }  // namespace acp

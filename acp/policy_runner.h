@@ -24,9 +24,9 @@ namespace acp {
 // from Request::begin_errors to Request::errors; everything else is the user's thread's, between steps.
 class PolicyRunner {
  public:
-  // `layers` in registration order. ConfigError as PolicySpec::make() has it.
+  // `layers` in registration order, `link` as all ranks have it. ConfigError as PolicySpec::make() has it.
   PolicyRunner(const Options& options, const CompressorFactory& factory, std::vector<Layer> layers,
-               Communicator& control);
+               Communicator& control, const LinkCost& link);
 
   // What all ranks must have alike, a line each.
   std::vector<std::string> settings() const;
@@ -58,15 +58,17 @@ class PolicyRunner {
   using Rows = std::vector<std::pair<std::size_t, std::vector<double>>>;  // layer, its errors
 
   Moment moment() const;
-  void advance(const Moment& now);
-  void enter_epoch();
+  void advance(const Moment& now, bool step_ended);
   void prepare_step(const Request& request);
+  void reset();
   void begin_errors();
   std::vector<double> agree_norms();
   void agree_errors(Observations& seen);
-  void agree_measures(Observations& seen);
-  CostModel measure_link();
-  std::vector<std::vector<double>> gather(std::vector<double> mine, const char* label);
+  void agree_costs();
+  void agree_measures(Observations& seen, bool step_ended);
+  // Every rank's numbers, in rank order.
+  std::vector<std::vector<double>> gather(const std::vector<double>& mine, const char* label);
+  void decide(const Observations& seen);  // a collective call
   void adopt(LevelPlan plan);
   void apply();
   void hand_out(std::vector<std::unique_ptr<Compressor>>& compressors) const;  // levels_
@@ -75,7 +77,6 @@ class PolicyRunner {
   double work() const;  // sum over the layers of numbers times rank
   std::string signature() const;
 
-  Options options_;
   PolicySpec spec_;
   PolicySetting setting_;
   std::unique_ptr<Policy> policy_;
@@ -93,6 +94,8 @@ class PolicyRunner {
   NormOf norm_ = NormOf::sum;
   std::string reason_;
   bool planned_ = false;
+  bool handed_out_ = false;  // the compressors have levels_
+  bool restored_ = false;    // a plan, and no other has been made since
   std::uint64_t changes_ = 0;
 
   Accumulate accumulate_ = Accumulate::none;  // of the step in progress
@@ -101,7 +104,7 @@ class PolicyRunner {
   std::vector<at::Tensor> sums_;  // per layer, rows x cols; undefined: none
 
   std::future<Rows> errors_;
-  CostModel costs_;
+  CostModel costs_;                 // gamma as measured
   double coding_seconds_ = 0;       // of the engine, when the window began
   std::uint64_t coding_steps_ = 0;  // and its steps
 

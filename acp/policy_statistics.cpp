@@ -9,36 +9,15 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <sstream>
 
 #include "acp/agreement.h"
-#include "acp/hash.h"
 #include "acp/policy_runner.h"
-#include "comm/error.h"
-#include "comm/log.h"
 
 namespace acp {
 
 namespace {
 
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
-
-void add(Hash& hash, const std::vector<double>& numbers) {
-  hash.add(std::as_bytes(std::span(numbers)));
-}
-
-// 53 bits of a hash, which a double holds.
-double hash_number(const PolicyState& state, const std::vector<Level>& levels) {
-  Hash hash;
-  for (const auto& [name, numbers] : state) {
-    hash.add(name);
-    add(hash, numbers);
-  }
-  std::vector<double> numbers;
-  for (const auto& level : levels) numbers.push_back(level.value_or(0));
-  add(hash, numbers);
-  return static_cast<double>(hash.value() >> 11U);
-}
 
 }  // namespace
 
@@ -65,9 +44,7 @@ void PolicyRunner::observe(const Bucket& bucket, const Compressor& compressor) {
   }
 }
 
-// All ranks' numbers, each rank's with a hash of what its policy has come to: equal ones decide alike.
-std::vector<std::vector<double>> PolicyRunner::gather(std::vector<double> mine, const char* label) {
-  mine.push_back(hash_number(policy_->state(), wanted_));
+std::vector<std::vector<double>> PolicyRunner::gather(const std::vector<double>& mine, const char* label) {
   const auto count = static_cast<std::int64_t>(mine.size());
   const auto all = at::empty({control_.size() * count}, at::kDouble);
   auto op = Collective::all_gather(at::tensor(mine, at::kDouble), all);
@@ -75,25 +52,19 @@ std::vector<std::vector<double>> PolicyRunner::gather(std::vector<double> mine, 
   perform(control_, std::move(op));
   std::vector<std::vector<double>> ranks;
   const double* const numbers = all.const_data_ptr<double>();
-  for (int r = 0; r < control_.size(); ++r) {
-    const double* const begin = numbers + r * count;
-    if (begin[count - 1] != numbers[count - 1]) {
-      throw Error("policy " + spec_.text() + " has come to another state on rank " + std::to_string(r) +
-                  " than on rank 0, after step " + std::to_string(steps_) +
-                  "; every policy must be a function of what all ranks share");
-    }
-    ranks.emplace_back(begin, begin + count - 1);
-  }
+  for (int r = 0; r < control_.size(); ++r)
+    ranks.emplace_back(numbers + r * count, numbers + (r + 1) * count);
   return ranks;
 }
 
 // The longest time, the means of the norms, rank 0's learning rate.
-void PolicyRunner::agree_measures(Observations& seen) {
+void PolicyRunner::agree_measures(Observations& seen, bool step_ended) {
   std::vector<double> mine{learning_rate_,
                            mark_ ? std::chrono::duration<double>(Clock::now() - *mark_).count() : unknown};
   LayerNorms raw, input;
   std::vector<LayerNorms> kept(probes_.size());
-  if (!probes_.empty()) {
+  const bool probed = step_ended && !probes_.empty();
+  if (probed) {
     engine_->between_steps([&](auto& compressors, std::uint64_t&) {
       const auto total = [](LayerNorms& sum, const LayerNorms& part) {
         sum.sum += part.sum;
@@ -114,9 +85,9 @@ void PolicyRunner::agree_measures(Observations& seen) {
     mine.push_back(number(input));
     for (const auto& norms : kept) mine.push_back(number(norms));
   }
-  const auto ranks = gather(std::move(mine), "measures");
+  const auto ranks = gather(mine, "measures");
   if (!std::isnan(ranks[0][0])) seen.learning_rate = ranks[0][0];
-  if (probes_.empty()) return;
+  if (!probed) return;
   StepMeasure measure;
   const auto mean = [&](std::size_t i) {
     double sum = 0;
@@ -142,7 +113,7 @@ std::vector<double> PolicyRunner::agree_norms() {
     if (sums_[l].defined()) norm = sums_[l].norm(2, at::kDouble).item<double>();
     squares.push_back(norm * norm);
   }
-  const auto ranks = gather(std::move(squares), "norms");
+  const auto ranks = gather(squares, "norms");
   std::vector<double> norms(sums_.size(), 0.0);
   for (const auto& numbers : ranks) {
     for (std::size_t l = 0; l < norms.size(); ++l) norms[l] += numbers[l];
@@ -168,7 +139,7 @@ void PolicyRunner::begin_errors() {
   });
 }
 
-// Every rank's rows, and what coding costs each; not valid unless every layer's row is complete.
+// Every rank's rows; not valid unless every layer's row is complete.
 void PolicyRunner::agree_errors(Observations& seen) {
   std::vector<double> mine;
   together(control_, [&] {
@@ -179,13 +150,7 @@ void PolicyRunner::agree_errors(Observations& seen) {
       mine.insert(mine.end(), row.begin(), row.end());
     }
   });
-  const auto statistics = engine_->statistics();
-  const auto steps = static_cast<double>(statistics.steps - coding_steps_);
-  const double coding =
-      steps > 0 ? (statistics.encode_seconds + statistics.decode_seconds - coding_seconds_) / steps : 0;
-  double sum = 0;
-  for (const auto& numbers : gather({coding}, "costs")) sum += numbers[0];
-  if (const double numbers = work(); numbers > 0) costs_.gamma = sum / control_.size() / numbers;
+  if (policy_->wants_costs()) agree_costs();
 
   const std::string_view bytes(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(double));
   std::vector<std::vector<double>> table(sums_.size());
@@ -206,6 +171,17 @@ void PolicyRunner::agree_errors(Observations& seen) {
   seen.errors = std::move(table);
 }
 
+// What coding has cost since the window began, as the mean of the ranks; as before where nothing was coded.
+void PolicyRunner::agree_costs() {
+  const auto statistics = engine_->statistics();
+  const auto steps = static_cast<double>(statistics.steps - coding_steps_);
+  const double seconds = statistics.encode_seconds + statistics.decode_seconds - coding_seconds_;
+  double sum = 0;
+  for (const auto& numbers : gather({steps > 0 ? seconds / steps : unknown}, "costs")) sum += numbers[0];
+  const double numbers = work();
+  if (numbers > 0 && std::isfinite(sum)) costs_.gamma = sum / control_.size() / numbers;
+}
+
 double PolicyRunner::work() const {
   double sum = 0;
   for (std::size_t l = 0; l < levels_.size(); ++l) {
@@ -218,36 +194,6 @@ double PolicyRunner::work() const {
     sum += rank * static_cast<double>(layer.numel());
   }
   return sum;
-}
-
-// Two all-reduces of the backend in use, each the best of some tries; the slowest rank counts.
-CostModel PolicyRunner::measure_link() {
-  constexpr int tries = 5;
-  constexpr std::int64_t small = 16, large = 1 << 18;  // numbers of 4 bytes
-  const auto seconds = [&](std::int64_t count) {
-    double best = std::numeric_limits<double>::infinity();
-    for (int i = 0; i < tries; ++i) {
-      auto op = Collective::all_reduce(at::zeros({count}, at::kFloat));
-      op.algorithm = options_.algorithm();
-      op.label = "measurement of the network for the policy";
-      const auto begin = Clock::now();
-      perform(control_, std::move(op));
-      best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
-    }
-    return best;
-  };
-  std::vector<double> longest(2, 0.0);
-  for (const auto& numbers : gather({seconds(small), seconds(large)}, "network")) {
-    for (std::size_t i = 0; i < longest.size(); ++i) longest[i] = std::max(longest[i], numbers[i]);
-  }
-  const auto costs = fit_costs(4.0 * small, longest[0], 4.0 * large, longest[1]);
-  if (control_.rank() == 0) {
-    std::ostringstream text;
-    text << "policy " << spec_.text() << ": a message costs " << costs.alpha * 1e6 << " us and "
-         << costs.beta * 1e9 << " ns per byte";
-    log_info(text.str());
-  }
-  return costs;
 }
 
 }  // namespace acp

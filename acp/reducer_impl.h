@@ -11,6 +11,7 @@
 
 #include "acp/gradient_reducer.h"
 #include "acp/policy_runner.h"
+#include "comm/link_cost.h"
 #include "compressors/registry.h"
 #include "fusion/engine.h"
 #include "fusion/plan.h"
@@ -37,7 +38,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
     at::Tensor stash;   // of a missing gradient: what .grad held, in case that no rank has one
   };
 
-  Impl(Options options, std::unique_ptr<Communicator> channel, Communicator& control);
+  Impl(Options options, std::unique_ptr<Communicator> channel, Communicator& control, const LinkCost& link);
 
   // Start-up.
   void attach(const NamedTensors& named);
@@ -80,6 +81,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   CompressorFactory factory;
   std::unique_ptr<Communicator> channel;  // the exchanges' alone, so its traffic is theirs; outlives engine
   Communicator& control;                  // the context's, for plans, checks and means: in calls alone
+  LinkCost link;                          // of the network, for policies
   std::unique_ptr<PolicyRunner> policy;   // null: every setting is the compressor's own; outlives engine
   std::unique_ptr<Engine> engine;         // once planned
   std::vector<Parameter> parameters;

@@ -38,13 +38,14 @@ std::optional<std::uint64_t> saved_step(const State& saved) {
 }  // namespace
 
 GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_channel,
-                            Communicator& control_channel)
+                            Communicator& control_channel, const LinkCost& link_cost)
     : options(std::move(opts)),
       factory((options.check(), options.compressor()),
               CompressorOptions{options.memory(), options.seed(), options.granularity(),
                                 options.compression_error()}),
       channel(std::move(engine_channel)),
-      control(control_channel) {}
+      control(control_channel),
+      link(link_cost) {}
 
 void GradientReducer::Impl::attach(const NamedTensors& named) {
   if (attached || !parameters.empty())
@@ -93,7 +94,7 @@ void GradientReducer::Impl::attach(const NamedTensors& named) {
        "algorithm=" + to_string(options.algorithm()), "window=" + std::to_string(options.window()),
        "nonfinite=" + options.nonfinite(), "policy=" + PolicySpec(options.policy()).text()});
   if (!PolicySpec(options.policy()).fixed()) {
-    policy = std::make_unique<PolicyRunner>(options, factory, layers(), control);
+    policy = std::make_unique<PolicyRunner>(options, factory, layers(), control, link);
     check_agreement(control, "setting", policy->settings());
   }
   if (options.nonfinite() == "skip" && channel->rank() == 0) {

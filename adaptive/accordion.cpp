@@ -3,74 +3,31 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
+#include <sstream>
 
 #include "comm/error.h"
 
 namespace acp {
 
-std::vector<bool> CriticalRegimes::decide(const std::vector<double>& norms) {
-  std::vector<bool> critical;
-  const bool first = before_.size() != norms.size();
-  if (first) before_.assign(norms.size(), 0.0);
-  for (std::size_t k = 0; k < norms.size(); ++k) {
-    if (!std::isfinite(norms[k])) {
-      critical.push_back(true);
-      continue;
-    }
-    const double before = std::exchange(before_[k], norms[k]);
-    if (first || before == 0) {
-      critical.push_back(true);
-      continue;
-    }
-    const double change = std::abs(before - norms[k]) / before;
-    critical.push_back(strict_ ? change > threshold_ : !(change < threshold_));
-  }
-  return critical;
-}
-
-double MovingAverage::push(double x) {
-  if (full()) values_.erase(values_.begin());
-  values_.push_back(x);
-  return value();
-}
-
-double MovingAverage::value() const {
-  if (!full()) return 0;
-  double sum = 0, weights = 0;
-  for (std::size_t i = 0; i < values_.size(); ++i) {
-    const double weight = std::pow(1 - alpha_, static_cast<double>(values_.size() - 1 - i));
-    sum += weight * values_[i];
-    weights += weight;
-  }
-  return sum / weights;
-}
-
-bool BurstDetector::push(double norm) {
-  if (!std::isfinite(norm)) return true;
-  const double now = average_.push(norm);
-  const double last = std::exchange(before, now);
-  return last > 0 && std::abs(now - last) / last >= threshold_;
-}
-
-TwoLevels accordion_levels(const Values& values, const PolicySetting& setting) {
-  const auto read = [&](const char* key, double rank, double ratio, double bits) {
-    const bool given = values.text(key) != "auto";
-    switch (setting.knob) {
-      case Knob::rank:
-        return given ? static_cast<double>(values.integer(key, 1, 1'000'000)) : rank;
-      case Knob::bits:
-        return given ? static_cast<double>(values.integer(key, 2, 8)) : bits;
-      default:
-        return given ? values.number(key, 1e-9, 1) : ratio;
-    }
+TwoLevels accordion_levels(const Values& values, const PolicySetting& setting, const TwoLevels& defaults) {
+  const auto read = [&](const char* key, double otherwise) {
+    if (values.text(key) == "auto") return otherwise;
+    if (setting.knob == Knob::ratio) return values.number(key, 1e-9, 1);
+    const bool bits = setting.knob == Knob::bits;
+    return static_cast<double>(values.integer(key, bits ? 2 : 1, bits ? 8 : 1'000'000));
   };
-  TwoLevels levels{read("high", 2, 0.99, 8), read("low", 1, 0.1, 4)};
+  const TwoLevels levels{read("high", defaults.high), read("low", defaults.low)};
   if (levels.high < levels.low) {
-    throw ConfigError("accordion: high=" + values.text("high") + " is below low=" + values.text("low") +
-                      "; high is what critical layers get, so it must be at least low");
+    std::ostringstream text;
+    text << "accordion: high=" << levels.high << " is below low=" << levels.low
+         << "; high is what critical layers get, so it must be at least low";
+    throw ConfigError(text.str());
   }
   return levels;
+}
+
+double accordion_threshold(const Values& values, double otherwise) {
+  return values.text("threshold") == "auto" ? otherwise : values.number("threshold", 0, 1e9);
 }
 
 namespace {
@@ -109,11 +66,30 @@ Period read_period(const Values& values, const PolicySetting& setting) {
   return period;
 }
 
+// The published ones.
+TwoLevels default_levels(Knob knob, const std::string& form) {
+  if (knob == Knob::rank) return {2, 1};
+  if (knob == Knob::bits) return {8, 4};
+  return form == "gravac" ? TwoLevels{0.99, 0.25} : TwoLevels{0.99, 0.1};
+}
+
+// Keys that other forms than this one have.
+void refuse_given(const Values& values, const std::string& form,
+                  const std::vector<std::pair<std::string, std::string>>& defaults, const char* why) {
+  for (const auto& [key, own] : defaults) {
+    if (values.text(key) == own) continue;
+    throw ConfigError("accordion: " + key + " has no meaning with form=" + form + ", " + why +
+                      "; leave it out");
+  }
+}
+
 // Levels of layers: those that the compressor leaves whole stay whole.
 class Levels {
  public:
   Levels(const Values& values, const PolicySetting& setting)
-      : levels_(accordion_levels(values, setting)), layers_(setting.layers) {}
+      : levels_(
+            accordion_levels(values, setting, default_levels(setting.knob, values.choice("form", forms)))),
+        layers_(setting.layers) {}
   std::vector<Level> of(const std::vector<bool>& high) const {
     std::vector<Level> result;
     for (std::size_t k = 0; k < layers_.size(); ++k) {
@@ -156,17 +132,21 @@ class Accordion final : public Policy {
       : form_(values.choice("form", forms)),
         levels_(values, setting),
         period_(read_period(values, setting)),
-        window_(values.integer("window", 0, 1'000'000'000)),
+        window_(values.text("window") != "auto" ? values.integer("window", 0, 1'000'000'000)
+                : form_ == "hook"               ? 10
+                                                : 0),
         steps_per_epoch_(setting.steps_per_epoch.value_or(0)),
-        regimes_(values.number("threshold", 0, 1e9), form_ == "reducer"),
+        regimes_(accordion_threshold(values, 0.5), form_ == "reducer"),
         lr_rule_(values.boolean("lr_rule") && form_ != "hook"),
         start_(static_cast<std::uint64_t>(values.integer("start", 0, 1'000'000'000'000))),
         own_(own_levels(setting)) {
+    refuse_given(values, form_, {{"alpha", "0.02"}}, "nothing is smoothed");
     if (form_ == "hook") {
+      refuse_given(values, form_, {{"lr_rule", "on"}}, "which has no rule for the rate");
       if (period_.epochs) throw ConfigError("accordion: form=hook counts steps; give period in steps");
-      if (window_ == 0) window_ = 10;
     }
     if (form_ == "reducer") {
+      refuse_given(values, form_, {{"window", "auto"}}, "whose window is one step");
       window_ = 1;
       if (period_.epochs && steps_per_epoch_ == 0) {
         throw ConfigError(
@@ -195,6 +175,7 @@ class Accordion final : public Policy {
     Request request;
     request.every_step = lr_rule_;
     request.norms = decides(moment);
+    request.plan = request.every_step || request.norms;
     // The first step of a window is that at whose end a window of full length closes, counted back.
     if (const auto place = place_in_window(moment)) {
       request.accumulate = form_ == "hook" ? Accumulate::inputs : Accumulate::gradients;
@@ -207,6 +188,7 @@ class Accordion final : public Policy {
   LevelPlan plan(const Observations& seen) override {
     LevelPlan plan;
     if (decides(seen.moment)) {
+      decided_ = seen.moment.step;
       const bool fell = form_ == "reducer" && seen.learning_rate && at_decision_ > *seen.learning_rate;
       high_ = regimes_.decide(seen.norms);
       if (fell) high_.assign(levels_.size(), true);
@@ -228,8 +210,10 @@ class Accordion final : public Policy {
   bool counts_epochs() const override { return period_.epochs; }
 
   PolicyState state() const override {
-    return {
-        {"high", to_numbers(high_)}, {"norms", regimes_.before()}, {"learning_rates", {last_, at_decision_}}};
+    return {{"high", to_numbers(high_)},
+            {"norms", regimes_.before()},
+            {"learning_rates", {last_, at_decision_}},
+            {"decided", {static_cast<double>(decided_)}}};
   }
   void load_state(const PolicyState& state) override {
     if (const auto* high = find(state, "high")) high_ = to_flags(*high);
@@ -238,12 +222,16 @@ class Accordion final : public Policy {
       last_ = (*rates)[0];
       at_decision_ = (*rates)[1];
     }
+    if (const auto* decided = find(state, "decided"); decided != nullptr && decided->size() == 1)
+      decided_ = static_cast<std::uint64_t>(decided->front());
   }
 
  private:
   // In epochs: at the end of epochs 0, period, 2 period, ...; of the reducers, after their first step. In
   // steps: after every period of steps.
   bool decides(const Moment& moment) const {
+    // An epoch may begin at the moment of a decision; there is nothing new to decide by.
+    if (moment.step == decided_) return false;
     if (form_ == "reducer" && period_.epochs) return opened_by(moment);
     if (period_.epochs) {
       return moment.new_epoch && (static_cast<std::int64_t>(moment.epoch) - 1) % period_.length == 0;
@@ -289,6 +277,7 @@ class Accordion final : public Policy {
   std::vector<Level> own_;
   std::vector<bool> high_;             // empty before the first decision
   double last_ = 0, at_decision_ = 0;  // learning rates
+  std::uint64_t decided_ = 0;          // the step before which the last decision fell
 };
 
 // Every step, for the whole model (GraVAC's form).
@@ -297,9 +286,10 @@ class Bursts final : public Policy {
   Bursts(const Values& values, const PolicySetting& setting)
       : levels_(values, setting),
         detector_(static_cast<std::size_t>(
-                      values.text("window") == "0" ? 100 : values.integer("window", 1, 1'000'000)),
-                  values.number("alpha", 0, 0.999999),
-                  values.text("threshold") == "0.5" ? 0.2 : values.number("threshold", 0, 1e9)) {
+                      values.text("window") == "auto" ? 100 : values.integer("window", 1, longest_average)),
+                  values.number("alpha", 0, 0.999999), accordion_threshold(values, 0.2)) {
+    refuse_given(values, "gravac", {{"period", "10e"}, {"clock", "auto"}, {"start", "0"}, {"lr_rule", "on"}},
+                 "which decides in every step by the norm");
     if (setting.knob != Knob::ratio) {
       throw ConfigError("accordion: form=gravac needs a compressor with a ratio, and " + setting.compressor +
                         " has none; take form=accordion");
@@ -344,14 +334,14 @@ const bool registered = register_policy({
               "Identification, MLSys 2021",
     .keys =
         {{"high", "auto", "rank, ratio or bits of critical layers; auto: 2, 0.99, 8"},
-         {"low", "auto", "rank, ratio or bits of the others; auto: 1, 0.1, 4"},
-         {"threshold", "0.5",
-          "relative change of the norm from which a layer is critical (form=gravac: 0.2)"},
+         {"low", "auto", "rank, ratio or bits of the others; auto: 1, 0.1 (form=gravac: 0.25), 4"},
+         {"threshold", "auto",
+          "relative change of the norm from which a layer is critical; auto: 0.5, form=gravac 0.2"},
          {"period", "10e", "between decisions, in epochs (10e) or steps (500)"},
          {"clock", "auto", "auto, or epoch, step: what period counts if it does not say"},
-         {"window", "0",
-          "steps before a decision that are added up; 0: the whole epoch or period (form=hook: "
-          "10, form=gravac: 100)"},
+         {"window", "auto",
+          "steps before a decision that are added up, 0: the whole epoch or period; form=gravac: of the "
+          "average; auto: 0, form=hook 10, form=gravac 100"},
          {"lr_rule", "on", "everything is high after the learning rate has fallen, until the next decision"},
          {"start", "0", "steps before periods in steps begin"},
          {"alpha", "0.02", "weight of form=gravac's average, 0 to below 1"},

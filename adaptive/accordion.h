@@ -28,22 +28,25 @@ class CriticalRegimes {
   std::vector<double> before_;
 };
 
+// A step's average costs a pass over the window.
+inline constexpr std::int64_t longest_average = 100'000;
+
 // The mean of the last `window` values, each weighted 1 - alpha of the next (GraVAC); 0 until there are so
 // many.
 class MovingAverage {
  public:
-  MovingAverage(std::size_t window, double alpha) : window_(window), alpha_(alpha) {}
+  MovingAverage(std::size_t window, double alpha);
 
   double push(double x);  // the value from then on
   double value() const;
-  bool full() const { return values_.size() == window_; }
+  bool full() const { return values_.size() == weights_.size(); }
   void clear() { values_.clear(); }
   const std::vector<double>& values() const { return values_; }  // oldest first
   void set_values(std::vector<double> values) { values_ = std::move(values); }
 
  private:
-  std::size_t window_;
-  double alpha_;
+  std::vector<double> weights_;  // of the oldest first
+  double sum_of_weights_ = 0;
   std::vector<double> values_;
 };
 
@@ -64,10 +67,14 @@ class BurstDetector {
   double threshold_;
 };
 
-// Accordion's settings of two levels for a compressor; ConfigError names the key.
+// Accordion's settings of two levels for a compressor, each the default where it is "auto"; ConfigError names
+// the key.
 struct TwoLevels {
   double high = 0, low = 0;
 };
-TwoLevels accordion_levels(const Values& values, const PolicySetting& setting);
+TwoLevels accordion_levels(const Values& values, const PolicySetting& setting, const TwoLevels& defaults);
+
+// Key `threshold`.
+double accordion_threshold(const Values& values, double otherwise);
 
 }  // namespace acp

@@ -1,16 +1,14 @@
 // See cost.h.
 #include "adaptive/cost.h"
 
-#include <algorithm>
-
 namespace acp {
 
-CostModel fit_costs(double small_bytes, double small_seconds, double large_bytes, double large_seconds) {
-  CostModel costs;
-  // Noise may make the larger message look cheaper: a byte then costs next to nothing, but not nothing.
-  costs.beta = std::max((large_seconds - small_seconds) / (large_bytes - small_bytes), 1e-13);
-  costs.alpha = std::max(small_seconds - costs.beta * small_bytes, 0.0);
-  return costs;
+CostModel exchange_costs(const LinkCost& link, int ranks, std::string_view exchange) {
+  const double n = ranks, ring = 2 * (n - 1) / n;
+  int rounds = 0;
+  while ((1 << rounds) < ranks) ++rounds;
+  const double volume = exchange == "gather" ? n - 1 : exchange == "tree" ? 2.0 * rounds : ring;
+  return {.beta = volume * link.seconds_per_byte, .dense = ring * link.seconds_per_byte};
 }
 
 }  // namespace acp

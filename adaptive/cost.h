@@ -1,18 +1,23 @@
 // What a step's compression and communication are expected to cost.
 #pragma once
 
-#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "comm/link_cost.h"
 
 namespace acp {
 
-// Seconds of an exchange: `alpha` per message, `beta` per byte that a rank contributes (the volume of the
-// collective's algorithm is in it), `gamma` per number of a matrix and rank of its factors.
+// Seconds: `beta` per byte that a rank contributes to the compressor's exchange, `dense` per byte of a tensor
+// that travels whole, `gamma` per number of a matrix and rank of its factors (rank 1 for other methods).
 struct CostModel {
-  double alpha = 0, beta = 0, gamma = 0;
-  bool valid() const { return beta > 0; }
+  double beta = 0, dense = 0;
+  std::optional<double> gamma{};  // nothing before any coding has been measured
 };
 
-// Alpha and beta of two measurements, of messages of `small` and `large` bytes.
-CostModel fit_costs(double small_bytes, double small_seconds, double large_bytes, double large_seconds);
+// The volume that passes a link between n ranks per byte that each contributes, times the link's time per
+// byte: n - 1 for an all-gather, 2 (n - 1) / n for a ring's all-reduce and for a compressed reduce-scatter
+// and all-gather, 2 ceil(log2 n) for a tree. `exchange` as CompressorFactory::exchange() has it.
+CostModel exchange_costs(const LinkCost& link, int ranks, std::string_view exchange);
 
 }  // namespace acp

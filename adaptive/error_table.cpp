@@ -8,7 +8,9 @@
 #include <functional>
 #include <numeric>
 
+#include "comm/error.h"
 #include "compressors/coded_method.h"
+#include "compressors/names.h"
 #include "compressors/orthogonalize.h"
 #include "compressors/philox.h"
 
@@ -104,6 +106,14 @@ std::vector<double> top_k_errors(std::span<const float> values, std::span<const 
   return errors;
 }
 
+std::unique_ptr<Quantiser> quantiser_of(const std::string& spec, std::span<const std::int64_t> shape) {
+  const auto parts = parse_spec(spec);
+  const auto part = std::ranges::find(parts, Knob::bits,
+                                      [](const MethodSpec& each) { return find_method(each.name).knob; });
+  if (part == parts.end()) throw ConfigError("compressor " + in_quotes(spec) + " has no bits");
+  return make_quantiser(*part, shape);
+}
+
 std::vector<double> bits_errors(const at::Tensor& tensor, const std::string& spec,
                                 std::span<const std::int64_t> bits, std::uint64_t seed,
                                 const std::string& name) {
@@ -114,7 +124,7 @@ std::vector<double> bits_errors(const at::Tensor& tensor, const std::string& spe
   const StepContext step{0, 1, 0, seed};
   const Block block{name, {values.numel()}, &step};
   const std::vector<std::int64_t> shape{values.numel()};
-  const auto quantiser = make_quantiser(parse_spec(spec).at(0), shape);
+  const auto quantiser = quantiser_of(spec, shape);
   std::vector<std::byte> code;
   std::vector<float> decoded(x.size());
   std::vector<double> errors;

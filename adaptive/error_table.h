@@ -4,9 +4,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "compressors/codec.h"
 
 namespace acp {
 
@@ -24,8 +27,11 @@ std::vector<double> rank_errors(const at::Tensor& matrix, std::span<const std::i
 // Of the k largest elements, for each count k (in any order): one sort for all of them.
 std::vector<double> top_k_errors(std::span<const float> values, std::span<const std::int64_t> counts);
 
-// Of a quantiser (specification without bits, e.g. "qsgd:bucket=128") with each number of bits: one draw,
-// keyed by `seed` and `name`.
+// The part of a specification that has bits, for a block of this shape. ConfigError if there is none.
+std::unique_ptr<Quantiser> quantiser_of(const std::string& spec, std::span<const std::int64_t> shape);
+
+// Of that quantiser (of all elements, also in a hybrid whose first part chooses among them) with each number
+// of bits: one draw, keyed by `seed` and `name`.
 std::vector<double> bits_errors(const at::Tensor& tensor, const std::string& spec,
                                 std::span<const std::int64_t> bits, std::uint64_t seed,
                                 const std::string& name);

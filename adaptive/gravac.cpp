@@ -195,7 +195,7 @@ GravacSettings parse(const Values& values) {
   }
   settings.epsilon = values.number("epsilon", 1e-9, 1);
   settings.omega = values.number("omega", 0, 1);
-  settings.window = static_cast<std::size_t>(values.integer("window", 1, 1'000'000));
+  settings.window = static_cast<std::size_t>(values.integer("window", 1, longest_average));
   settings.alpha = values.number("alpha", 0, 0.999999);
   settings.interval = static_cast<std::uint64_t>(values.integer("interval", 1, 1'000'000'000));
   settings.research_every = static_cast<std::uint64_t>(values.integer("research_every", 0, 1'000'000'000));

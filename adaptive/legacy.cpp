@@ -143,6 +143,15 @@ class RatioPolicy final : public Policy {
     if (by == RatioBy::time || by == RatioBy::size_and_time) find_clock(values, setting);
   }
 
+  // Between phases nothing changes.
+  Request request(const Moment& moment) const override {
+    Request request;
+    const auto step = static_cast<std::int64_t>(moment.step);
+    request.plan =
+        total_ > 0 && (by_epoch_ ? moment.new_epoch
+                                 : step > 0 && table_.phase(step, total_) != table_.phase(step - 1, total_));
+    return request;
+  }
   LevelPlan plan(const Observations& seen) override {
     const auto time = static_cast<std::int64_t>(by_epoch_ ? seen.moment.epoch : seen.moment.step);
     LevelPlan plan;
@@ -186,6 +195,7 @@ class RatioPolicy final : public Policy {
 // The compressor's own setting.
 class Own final : public Policy {
  public:
+  Request request(const Moment&) const override { return {.plan = false}; }
   LevelPlan plan(const Observations&) override { return {}; }
 };
 

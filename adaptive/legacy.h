@@ -22,10 +22,11 @@ class RatioTable {
   // Of a tensor of n elements at `time` (an epoch, or a step) of a run of `total`: phases are equal real
   // parts of it; beyond the end the last one goes on.
   double ratio(std::int64_t n, std::int64_t time, std::int64_t total) const;
+  // Which phase that is, from 0; where ratios depend on the time.
+  std::size_t phase(std::int64_t time, std::int64_t total) const;
 
  private:
   std::size_t group(std::int64_t n) const;
-  std::size_t phase(std::int64_t time, std::int64_t total) const;
 
   RatioBy by_;
   std::vector<std::int64_t> splits_;

@@ -5,10 +5,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <sstream>
 
 #include "adaptive/accordion.h"
 #include "adaptive/error_table.h"
+#include "adaptive/ratio_errors.h"
 #include "comm/error.h"
 
 namespace acp {
@@ -68,6 +71,9 @@ class LGreco final : public Policy {
                         " do not fit into interval=" + std::to_string(interval_) +
                         "; their sum must be at most that");
     }
+    // Errors are computed much later, on another thread: whether they can be is found out here.
+    if (setting_.knob == Knob::ratio) ratio_errors_.emplace(setting_.compressor);
+    if (setting_.knob == Knob::bits) quantiser_of(setting_.compressor, std::array<std::int64_t, 1>{1});
     for (std::size_t l = 0; l < setting_.layers.size(); ++l) {
       if (setting_.layers[l].compressed) adaptable_.push_back(l);
     }
@@ -79,26 +85,38 @@ class LGreco final : public Policy {
     // Accordion decides when L-GreCo adapts, by what L-GreCo adds up.
     for (const auto& [key, own] : {std::pair{"period", "10e"},
                                    {"clock", "auto"},
-                                   {"window", "0"},
+                                   {"window", "auto"},
                                    {"start", "0"},
                                    {"form", "accordion"},
-                                   {"lr_rule", "on"}}) {
+                                   {"lr_rule", "on"},
+                                   {"alpha", "0.02"}}) {
       if (accordion.text(key) != own) {
         throw ConfigError(std::string("policy lgreco+accordion: accordion's ") + key +
                           " has no meaning there, L-GreCo's interval decides; leave it out");
       }
     }
-    regimes_.emplace(accordion.number("threshold", 0, 1e9));
-    TwoLevels levels{std::ceil(setting.own * 2), std::floor(setting.own / 2)};
-    if (setting.knob == Knob::ratio) levels = {std::min(setting.own * 2, 1.0), setting.own / 2};
-    if (setting.knob == Knob::bits) levels = {std::min(setting.own + 2, 8.0), std::max(setting.own - 2, 2.0)};
-    const auto given = accordion_levels(accordion, setting);
-    high_ = nearest(accordion.text("high") == "auto" ? levels.high : given.high);
-    low_ = nearest(accordion.text("low") == "auto" ? levels.low : given.low);
+    regimes_.emplace(accordion_threshold(accordion, 0.5));
+    TwoLevels defaults{std::ceil(setting.own * 2), std::floor(setting.own / 2)};
+    if (setting.knob == Knob::ratio) defaults = {setting.own * 2, setting.own / 2};
+    if (setting.knob == Knob::bits) defaults = {setting.own + 2, setting.own - 2};
+    const double least = candidates_.levels.front(), most = candidates_.levels.back();
+    defaults = {std::clamp(defaults.high, least, most), std::clamp(defaults.low, least, most)};
+    const auto levels = accordion_levels(accordion, setting, defaults);
+    for (const auto& [key, level] : {std::pair{"high", levels.high}, {"low", levels.low}}) {
+      if (level >= least && level <= most) continue;
+      std::ostringstream text;
+      text << "policy lgreco+accordion: accordion's " << key << "=" << level << " is none of L-GreCo's "
+           << knob_name(setting.knob) << "s, " << least << " to " << most << "; change it, or "
+           << (setting.knob == Knob::rank ? "beta and gamma, or " : "") << "the compressor's own";
+      throw ConfigError(text.str());
+    }
+    high_ = nearest(levels.high);
+    low_ = nearest(levels.low);
   }
 
   Request request(const Moment& moment) const override {
     Request request;
+    request.plan = adapts(moment);
     if (moment.step < start_) return request;
     const auto u = moment.step - start_;
     const auto place = (u + delay_) % interval_;  // in the period that ends with the window's last step
@@ -127,13 +145,7 @@ class LGreco final : public Policy {
       for (const double level : candidates_.levels) bits.push_back(static_cast<std::int64_t>(level));
       row = bits_errors(input, setting_.compressor, bits, setting_.seed, about.name);
     } else {
-      const auto values = input.to(at::kFloat).contiguous().view(-1);
-      std::vector<std::int64_t> counts;
-      for (const double level : candidates_.levels) {
-        counts.push_back(std::max<std::int64_t>(
-            static_cast<std::int64_t>(std::trunc(static_cast<double>(about.numel()) * level)), 1));
-      }
-      row = top_k_errors({values.const_data_ptr<float>(), static_cast<std::size_t>(values.numel())}, counts);
+      row = ratio_errors_.value()(input, candidates_.levels);
     }
     row.insert(row.begin(), frobenius_norm(input));
     return row;
@@ -183,17 +195,18 @@ class LGreco final : public Policy {
                                          : setting_.wire_bytes(layer, levels[k]);
     }
     if (k == levels.size()) {
-      return costs.beta * static_cast<double>(layer.numel() * layer.element_size);
+      return costs.dense * static_cast<double>(layer.numel() * layer.element_size);
     }
     double rank = 1;
     if (setting_.knob == Knob::rank) {
       rank = std::min({levels[k], static_cast<double>(layer.rows), static_cast<double>(layer.cols)});
     }
     return costs.beta * setting_.wire_bytes(layer, levels[k]) +
-           costs.gamma * rank * static_cast<double>(layer.numel());
+           costs.gamma.value_or(0) * rank * static_cast<double>(layer.numel());
   }
 
   std::string adapt(const Observations& seen) {
+    if (by_time_ && !seen.costs.gamma) return "coding has not been measured yet, so nothing changes";
     std::vector<double> norms;
     Table errors, sizes;
     for (const auto l : adaptable_) {
@@ -242,6 +255,7 @@ class LGreco final : public Policy {
   std::size_t buckets_;
   bool by_time_;
   RankErrors method_;
+  std::optional<RatioErrors> ratio_errors_;
   std::vector<Level> levels_;
   std::vector<std::size_t> adaptable_;  // layers that the compressor compresses at its own setting
   std::optional<CriticalRegimes> regimes_;
@@ -268,8 +282,8 @@ const bool registered = register_policy({
               "of ranks: svd (exact), power (subspace iteration), auto (svd up to 256 rows or "
               "columns)"},
              {"objective", "size",
-              "size: numbers or bytes; time: predicted seconds, with costs measured on the "
-              "running backend, where whole layers are a candidate, too"}},
+              "size: numbers or bytes; time: predicted seconds on this network, where whole layers are a "
+              "candidate, too"}},
     .joins = {"accordion"},
     .make = [](const Values& values, const PolicySetting& setting) -> std::unique_ptr<Policy> {
       return std::make_unique<LGreco>(values, setting);

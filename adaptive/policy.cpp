@@ -32,7 +32,11 @@ class Warmup final : public Policy {
         layers_(setting.layers.size()),
         own_(own_levels(setting)) {}
 
-  Request request(const Moment& moment) const override { return policy_->request(moment); }
+  Request request(const Moment& moment) const override {
+    auto request = policy_->request(moment);
+    request.plan = request.plan || moment.step <= steps_;
+    return request;
+  }
   LevelPlan plan(const Observations& seen) override {
     auto shown = seen;
     if (seen.moment.step <= steps_) shown.measured.reset();  // of the step before
@@ -71,7 +75,9 @@ class Larger final : public Policy {
   // The first (LEGACY's) goes by sizes and time alone, so the second has sums and probes for itself.
   Request request(const Moment& moment) const override {
     auto request = b_->request(moment);
-    request.every_step = request.every_step || a_->request(moment).every_step;
+    const auto first = a_->request(moment);
+    request.every_step = request.every_step || first.every_step;
+    request.plan = request.plan || first.plan;
     return request;
   }
   LevelPlan plan(const Observations& seen) override {
@@ -90,6 +96,7 @@ class Larger final : public Policy {
     return plan;
   }
   bool counts_epochs() const override { return a_->counts_epochs() || b_->counts_epochs(); }
+  bool wants_costs() const override { return a_->wants_costs() || b_->wants_costs(); }
   PolicyState state() const override {
     PolicyState all;
     for (const auto& [name, numbers] : a_->state()) all["a." + name] = numbers;

@@ -57,7 +57,9 @@ struct Request {
   double weight = 1;          // of what is added
   bool one_rank = false;      // of each layer one rank keeps the sum: that which computes its errors
   bool begin_errors = false;  // the sums are complete: errors() of the layers is computed from now on
-  // For plan() at this moment.
+  // For plan() at this moment, which is not called if `plan` is false: the plan stays. (The first plan of a
+  // run is always made.) The ranks compare their plans whenever it is called, a message of 8 bytes.
+  bool plan = true;
   bool norms = false;       // Observations::norms, of the sums
   bool errors = false;      // Observations::errors; begin_errors came at this moment or before
   bool every_step = false;  // Observations::learning_rate and measured
@@ -77,7 +79,7 @@ struct Observations {
   std::vector<std::vector<double>> errors;  // per layer, as Policy::errors() has them; empty: not valid
   std::optional<double> learning_rate;      // rank 0's
   std::optional<StepMeasure> measured;
-  CostModel costs;  // valid once measured (PolicySetting::wants_costs)
+  CostModel costs;  // for policies that want them
 };
 
 // How norms of layers become one number.

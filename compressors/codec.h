@@ -85,6 +85,10 @@ class Sparsifier {
   // values. ConfigError if what was saved does not fit.
   virtual void save(std::map<std::string, at::Tensor>&) const {}
   virtual void load(const std::map<std::string, at::Tensor>&, std::int64_t /*count*/) {}
+
+ protected:
+  // For narrow(): the k largest of `from`, or all of them.
+  static void largest_of(const Selection& from, std::size_t k, Selection& chosen);
 };
 
 // How the decoded values of the ranks become one.

@@ -73,6 +73,7 @@ CodecCompressor::CodecCompressor(const Bucket& bucket, CodecSettings settings)
     part.plain =
         settings_.plain && settings_.plain(count > 1 ? std::vector<std::int64_t>{1, part.count} : part.shape);
     if (settings_.sparsifier) part.sparsifier = settings_.sparsifier();
+    part.ratio = settings_.ratio;
     if (settings_.quantiser) {
       part.quantiser = settings_.quantiser(settings_.sparsifier ? std::span<const std::int64_t>()
                                                                 : std::span(std::as_const(part.shape)));

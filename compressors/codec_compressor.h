@@ -29,6 +29,7 @@ struct CodecSettings {
   bool measure_error = false;
   bool by_layer = true;     // else the whole bucket is one block
   bool ratio_knob = false;  // policies set the ratio (else the bits)
+  double ratio = 0;         // with it: the specification's own
   IndexForm indices = IndexForm::automatic;
   ValueForm values = ValueForm::fp32;
 };
@@ -60,7 +61,7 @@ class CodecCompressor : public Compressor {
     bool plain = false;
     std::unique_ptr<Sparsifier> sparsifier;
     std::unique_ptr<Quantiser> quantiser;
-    double ratio = 0;                    // set by a policy; 0: the sparsifier's own
+    double ratio = 0;                    // with ratio_knob: of the sparsifier
     std::vector<Selection> probed;       // what each probe chose in this step
     Selection chosen;                    // of this step
     std::vector<std::uint32_t> touched;  // by any rank in this step, where votes are counted

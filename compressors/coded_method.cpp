@@ -81,6 +81,7 @@ void take_sparsifier(CodecSettings& settings, const SparsifierInfo& info, const 
   settings.values = value_form(values);
   if (has(info.memories, "dgc")) settings.momentum = values.number("momentum", 0, 0.999999);
   settings.ratio_knob = info.knob == Knob::ratio;
+  if (settings.ratio_knob) settings.ratio = values.number("ratio", 1e-9, 1);
   if (settings.exchange == "tree" &&
       (settings.values != ValueForm::fp32 || settings.indices != IndexForm::automatic)) {
     throw ConfigError(info.name +

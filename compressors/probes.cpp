@@ -6,13 +6,18 @@
 #include "compressors/codec_compressor.h"
 #include "compressors/kernels/moments.h"
 #include "compressors/kernels/select.h"
+#include "compressors/ratio.h"
 
 namespace acp {
 
 void Sparsifier::narrow(std::span<const float> y, const Block&, double ratio, const Selection& from,
                         Selection& chosen) {
-  const auto wanted = static_cast<std::size_t>(static_cast<double>(y.size()) * ratio);
-  const auto k = std::min(std::max<std::size_t>(wanted, 1), from.indices.size());
+  largest_of(from, static_cast<std::size_t>(kept_count(static_cast<std::int64_t>(y.size()), ratio, false)),
+             chosen);
+}
+
+void Sparsifier::largest_of(const Selection& from, std::size_t k, Selection& chosen) {
+  k = std::min(k, from.indices.size());
   chosen.clear();
   if (k == 0) return;
   // Survivors are in ascending order, so among equals the lower place is the lower index here, too.
@@ -46,7 +51,7 @@ void CodecCompressor::probe(const Bucket& bucket, const StepContext& step) {
         if (i > 0) part.sparsifier->narrow(y, block, probes_[i], part.probed[0], part.probed[i]);
         probe_norms_.kept[i].add(kernels::sum_sq(part.probed[i].values));
       }
-      if (part.ratio > 0) part.sparsifier->set_ratio(part.ratio);
+      part.sparsifier->set_ratio(part.ratio);
     });
   }
 }

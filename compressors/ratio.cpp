@@ -23,12 +23,28 @@ void Ratio::set(double ratio) {
     throw ConfigError("a policy set ratio " + std::to_string(ratio) + "; it must be above 0 and at most 1");
   }
   ratio_ = ratio;
+  is_set_ = true;
+}
+
+namespace {
+
+std::int64_t round_count(std::int64_t n, double wanted, bool up) {
+  const auto k = static_cast<std::int64_t>(up ? std::ceil(wanted) : std::trunc(wanted));
+  return std::clamp<std::int64_t>(k, n > 0 ? 1 : 0, n);
+}
+
+}  // namespace
+
+std::int64_t kept_count(std::int64_t n, double ratio, bool up) {
+  // Factors are whole numbers or have a few binary places; 1 / ratio is off by a rounding or two.
+  constexpr double places = 1 << 16, roundings = 4e-16;
+  const double factor = 1 / ratio, near = std::nearbyint(factor * places) / places;
+  const bool from_factor = std::abs(factor - near) <= roundings * near;
+  return round_count(n, from_factor ? static_cast<double>(n) / near : static_cast<double>(n) * ratio, up);
 }
 
 std::int64_t Ratio::count(std::int64_t n) const {
-  const double wanted = static_cast<double>(n) * ratio_;
-  const auto k = static_cast<std::int64_t>(up_ ? std::ceil(wanted) : std::trunc(wanted));
-  return std::clamp<std::int64_t>(k, n > 0 ? 1 : 0, n);
+  return is_set_ ? kept_count(n, ratio_, up_) : round_count(n, static_cast<double>(n) * ratio_, up_);
 }
 
 void take_values(std::span<const float> y, Selection& chosen) {

@@ -93,6 +93,8 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
     memories_ = method.memories;
     granularities = method.granularities;
     knob_ = method.knob;
+    const bool has_choice = std::ranges::find(method.keys, "exchange", &KeyInfo::name) != method.keys.end();
+    exchange_ = has_choice ? values.text("exchange") : method.all_reducible ? "reduce" : "gather";
     if (method.compresses) {
       compresses_ = [&method, values](std::span<const std::int64_t> shape) {
         return method.compresses(shape, values);

@@ -96,6 +96,8 @@ class CompressorFactory {
   Knob knob() const { return knob_; }
   const Recipe& recipe() const { return recipe_; }
   bool wants_squares() const { return wants_squares_; }
+  // How messages travel: "reduce" (all-reduce), "gather", "tree" or "scatter" (coded_method.h).
+  const std::string& exchange() const { return exchange_; }
 
  private:
   std::string text_;
@@ -105,6 +107,7 @@ class CompressorFactory {
   Knob knob_ = Knob::none;
   Recipe recipe_;
   bool wants_squares_ = false;
+  std::string exchange_ = "gather";
   std::function<std::unique_ptr<Compressor>(const Bucket&, const CompressorOptions&)> make_;
   std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size)> wire_bytes_;
   std::function<bool(std::span<const std::int64_t> shape)> compresses_;

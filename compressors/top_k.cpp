@@ -55,6 +55,12 @@ class TopK final : public Sparsifier {
       throw ConfigError("count=cat chooses the number of elements itself; a policy needs count=ratio");
     ratio_.set(ratio);
   }
+  void narrow(std::span<const float> y, const Block&, double ratio, const Selection& from,
+              Selection& chosen) override {
+    auto smaller = ratio_;
+    smaller.set(ratio);
+    largest_of(from, static_cast<std::size_t>(smaller.count(static_cast<std::int64_t>(y.size()))), chosen);
+  }
   // Whatever is among the k largest of all is among the k largest of any choice that holds them.
   bool narrows_exactly() const override { return !by_cost_; }
 

@@ -7,6 +7,7 @@
 #include "acp/broadcast.h"
 #include "acp/checkpoint.h"
 #include "acp/distributed_optimizer.h"
+#include "adaptive/policy.h"
 #include "comm/error.h"
 #include "tests/api/toy.h"
 #include "tests/catch.h"
@@ -65,6 +66,35 @@ struct Run {
 Options steps_of(const std::string& policy, std::int64_t steps = 40) {
   return Options().policy(policy).steps(steps).steps_per_epoch(5).fusion_mb(0.0005);
 }
+
+// Policies that break the rule: of the steps after the third, they see on which rank they run.
+thread_local int rank_of_thread = 0;
+
+class Unlike final : public Policy {
+ public:
+  Unlike(bool throws, std::size_t layers) : throws_(throws), layers_(layers) {}
+  LevelPlan plan(const Observations& seen) override {
+    const bool other = seen.moment.step >= 3 && rank_of_thread == 1;
+    if (other && throws_) throw DataError("this rank alone");
+    LevelPlan plan;
+    plan.levels.assign(layers_, Level(other ? 0.5 : 0.25));
+    return plan;
+  }
+
+ private:
+  bool throws_;
+  std::size_t layers_;
+};
+
+const bool registered_unlike = register_policy({
+    .name = "unlike",
+    .summary = "for a test: another plan on rank 1, or none",
+    .source = "-",
+    .keys = {{"throws", "off", "throw instead"}},
+    .make = [](const Values& values, const PolicySetting& setting) -> std::unique_ptr<Policy> {
+      return std::make_unique<Unlike>(values.boolean("throws"), setting.layers.size());
+    },
+});
 
 // The plans of rank 0, once all ranks' have been found equal in every step.
 Plans plans_of(int ranks, const std::string& compressor, const Options& options, std::uint64_t steps) {
@@ -248,4 +278,65 @@ TEST_CASE("LEGACY's communicated elements are counted", "[api][policy]") {
     }
     require(run.optimizer.reducer().statistics().sent_elements == 4 * expected, "k of each layer");
   });
+}
+
+TEST_CASE("a policy that differs between ranks is an error on all of them, not a hang", "[api][policy]") {
+  for (const bool throws : {false, true}) {
+    run_local(3, [&](Context& context) {
+      rank_of_thread = context.rank();
+      Run run("topk", Options().policy(throws ? "unlike:throws=on" : "unlike"));
+      run.steps(context.rank(), 2);
+      if (throws) {
+        const auto message = message_of<DataError>([&] { run.steps(context.rank(), 5); });
+        require(message.find("this rank alone") != std::string::npos, "what rank 1 threw: " + message);
+        require((message.find("rank 1: ") != std::string::npos) == (context.rank() != 1), message);
+      } else {
+        const auto message = message_of<Error>([&] { run.steps(context.rank(), 5); });
+        require(message.find("policy unlike has come to another plan on rank 1") != std::string::npos,
+                "all ranks say so: " + message);
+      }
+      require(run.state.step == 2, "the third step has not ended");
+    });
+  }
+}
+
+TEST_CASE("a plan that equals the compressor's own setting is sent at that, probes or not", "[api][policy]") {
+  run_local(2, [&](Context& context) {
+    for (const std::string policy :
+         {"accordion:form=gravac,low=0.1,high=0.5",
+          "layer-size:group_splits=1,group_compressions=10/10+accordion:form=gravac,"
+          "low=0.01,high=0.5"}) {
+      Run run("topk:ratio=0.1", steps_of(policy));
+      run.steps(context.rank(), 4);
+      std::uint64_t expected = 0;
+      for (const auto& p : run.model->parameters())
+        expected += std::max<std::uint64_t>(static_cast<std::uint64_t>(p.numel()) / 10, 1);
+      require(run.optimizer.reducer().statistics().sent_elements == 4 * expected,
+              "k of each layer, " + policy);
+    }
+  });
+}
+
+TEST_CASE("loading begins from the state alone, also in the middle of a run", "[api][policy]") {
+  for (const std::string policy :
+       {"lgreco:start=2,interval=8,window=5,delay=2+accordion", "accordion:high=6,low=2,period=4"}) {
+    const TempFolder folder;
+    run_local(2, [&](Context& context) {
+      Run run("powersgd:rank=3,min_rate=0", steps_of(policy));
+      const Checkpoints checkpoints(folder.path());
+      run.steps(context.rank(), 9);
+      checkpoints.save(run.state);
+      const auto first = run.steps(context.rank(), 17);
+      run.steps(context.rank(), 27);  // errors of candidates are being computed
+      require(Checkpoints(folder.path()).load(run.state), "there is a checkpoint");
+      require(run.state.step == 9, "of step 9");
+      require(run.steps(context.rank(), 17) == first, "the same plans again");
+      // What another policy has saved says nothing to this one.
+      run.optimizer.reducer().load_state({});
+      const auto fresh = levels_of(run.optimizer.reducer());
+      Run other("powersgd:rank=3,min_rate=0", steps_of(policy));
+      other.steps(context.rank(), 1);
+      require(fresh == levels_of(other.optimizer.reducer()), "the first plan");
+    });
+  }
 }

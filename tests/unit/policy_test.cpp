@@ -8,7 +8,9 @@
 #include "adaptive/gravac.h"
 #include "adaptive/legacy.h"
 #include "adaptive/lgreco.h"
+#include "adaptive/ratio_errors.h"
 #include "comm/error.h"
+#include "compressors/coded_method.h"
 #include "compressors/philox.h"
 #include "tests/catch.h"
 
@@ -235,10 +237,52 @@ TEST_CASE("LEGACY with Accordion: the larger of both", "[unit][policy]") {
   CHECK(again->state() == policy->state());
   // Bursts are seen by the norms of probes.
   const auto bursts =
-      PolicySpec("layer-size:group_splits=1000,group_compressions=20/1+accordion:form=gravac,high=0.1,low=0.001")
+      PolicySpec(
+          "layer-size:group_splits=1000,group_compressions=20/1+accordion:form=gravac,high=0.1,low=0.001")
           .make(setting_for("topk"));
   CHECK(bursts->request({}).every_step);
   CHECK(bursts->plan({}).probes.size() == 1);
+}
+
+TEST_CASE("an epoch that begins at a decision does not decide again", "[unit][policy]") {
+  const auto policy = PolicySpec("epoch:group_compressions=1/1+accordion:high=0.5,low=0.1,period=5")
+                          .make(setting_for("topk"));
+  Observations seen;
+  for (const double norm : {1.0, 3.0}) {  // both critical: the first, and three times the first
+    seen.moment = {.step = seen.moment.step + 5};
+    REQUIRE(policy->request(seen.moment).norms);
+    seen.norms = {norm, norm, norm};
+    CHECK(numbers(policy->plan(seen).levels) == std::vector<double>{0.5, 0.5, 0.5});
+  }
+  seen.moment = {.step = 10, .epoch = 1, .new_epoch = true};  // start_epoch(1)
+  CHECK_FALSE(policy->request(seen.moment).norms);
+  CHECK(numbers(policy->plan(seen).levels) == std::vector<double>{0.5, 0.5, 0.5});
+}
+
+TEST_CASE("Accordion's forms have their own defaults, and what is given stays", "[unit][policy]") {
+  // Of a norm that grows by 30 %.
+  const auto after_growth = [](const std::string& keys) {
+    const auto policy = PolicySpec("accordion:form=gravac,window=1" + keys).make(setting_for("topk"));
+    Observations seen;
+    CHECK(levels(*policy, {})[0] == 0.25);
+    for (const double norm : {1.0, 1.3}) {
+      ++seen.moment.step;
+      seen.measured = StepMeasure{.raw = norm};
+      policy->plan(seen);
+    }
+    return levels(*policy, seen.moment)[0];
+  };
+  CHECK(after_growth("") == 0.99);
+  CHECK(after_growth(",threshold=0.5") == 0.25);
+  const auto hook = [](const std::string& keys) {
+    const auto policy = PolicySpec("accordion:form=hook,period=20" + keys).make(setting_for("topk"));
+    std::size_t added = 0;
+    for (std::uint64_t step = 0; step < 20; ++step)
+      added += policy->request({.step = step}).accumulate == Accumulate::inputs;
+    return added;
+  };
+  CHECK(hook("") == 10);
+  CHECK(hook(",window=0") == 20);
 }
 
 TEST_CASE("L-GreCo: window, delay, adaptation, levels", "[unit][policy]") {
@@ -281,14 +325,89 @@ TEST_CASE("L-GreCo by time prefers what is quick, whole layers among it", "[unit
   Observations seen;
   seen.moment.step = 20;
   seen.errors = {{10, 9, 8, 7, 3, 2, 1, 0.5}, {10, 9, 8, 7, 3, 2, 1, 0.5}, {}};
-  seen.costs = {.alpha = 1e-4, .beta = 1e-9, .gamma = 1e-6};  // a fast network, a slow processor
+  seen.costs = {.beta = 1e-9, .dense = 1e-9};
+  CHECK_THAT(policy->plan(seen).reason, ContainsSubstring("has not been measured"));
+  seen.costs.gamma = 1e-6;  // a fast network, a slow processor
   CHECK(numbers(policy->plan(seen).levels) == std::vector<double>{0, 0, 0});
-  seen.costs = {.alpha = 1e-4, .beta = 1e-5, .gamma = 1e-12};
+  seen.costs = {.beta = 1e-5, .dense = 1e-5, .gamma = 1e-12};
   const auto slow = spec.make(setting_for("powersgd:rank=4,min_rate=0"))->plan(seen);
   CHECK(slow.levels[1].has_value());
-  const auto costs = fit_costs(64, 1e-4, 1 << 20, 1e-2);
-  CHECK(costs.beta == Approx(9.9e-3 / ((1 << 20) - 64)));
-  CHECK(costs.alpha + 64 * costs.beta == Approx(1e-4));
+}
+
+TEST_CASE("a byte costs what its collective sends of it", "[unit][policy]") {
+  const LinkCost link{.latency = 1e-4, .seconds_per_byte = 1e-9};
+  for (const auto& [compressor, volume] :
+       std::vector<std::pair<std::string, double>>{{"acpsgd:rank=4", 1.5},
+                                                   {"randomk", 1.5},
+                                                   {"randomk:exchange=gather", 3},
+                                                   {"topk", 3},
+                                                   {"topk:exchange=tree", 4},
+                                                   {"qsgd:exchange=scatter", 1.5},
+                                                   {"topk+qsgd", 3}}) {
+    INFO(compressor);
+    const auto costs = exchange_costs(link, 4, CompressorFactory(compressor, {}).exchange());
+    CHECK(costs.beta == Approx(volume * 1e-9));
+    CHECK(costs.dense == Approx(1.5e-9));
+    CHECK_FALSE(costs.gamma);
+  }
+}
+
+TEST_CASE("L-GreCo's budget with Accordion goes by levels that are candidates", "[unit][policy]") {
+  const auto made = [](const std::string& accordion, const std::string& compressor) {
+    return refusal("lgreco+accordion" + accordion, compressor);
+  };
+  CHECK(made("", "powersgd:rank=1") == "(accepted)");
+  CHECK(made("", "qsgd:bits=2") == "(accepted)");
+  CHECK(made(":low=4", "powersgd:rank=4") == "(accepted)");  // high is 8, and not Accordion's own 2
+  CHECK_THAT(made(":high=20", "powersgd:rank=4"),
+             ContainsSubstring("high=20 is none of L-GreCo's ranks, 2 to 8"));
+  CHECK_THAT(made(":low=0.5", "topk:ratio=0.01"), ContainsSubstring("high=0.02 is below low=0.5"));
+  CHECK_THAT(made(":high=3,low=4", "powersgd:rank=4"), ContainsSubstring("high=3 is below low=4"));
+}
+
+TEST_CASE("L-GreCo's errors are those of the method", "[unit][policy]") {
+  const auto x = at::randn({200, 300}, at::detail::createCPUGenerator(3));
+  const double norm = frobenius_norm(x);
+  const auto row = [&](const std::string& compressor) {
+    return PolicySpec("lgreco").make(setting_for(compressor))->errors(1, x);
+  };
+  // Own ratio 0.1 is the seventh of thirteen.
+  CHECK(row("randomk:ratio=0.1")[7] == Approx(norm * std::sqrt(0.9)));
+  CHECK(row("randomblock:ratio=0.1")[7] == Approx(norm * std::sqrt(0.9)));
+  CHECK(row("randomk:ratio=0.1,draw=replace")[7] == Approx(norm * std::exp(-0.05)).epsilon(1e-4));
+  CHECK(row("topk:ratio=0.1")[7] < 0.8 * norm);
+  CHECK(row("dgc:ratio=0.1") == row("topk:ratio=0.1"));
+  CHECK_THAT(refusal("lgreco", "topk:count=cat"), ContainsSubstring("count=cat"));
+  CHECK_THROWS_WITH(RatioErrors("adacomp"), ContainsSubstring("has no ratio"));
+  // In a hybrid whose first part has no setting the bits are the second's: norm, then bits 2 .. 8.
+  const auto bits = row("threshold:value=0.1+qsgd:bits=4");
+  REQUIRE(bits.size() == 8);
+  for (std::size_t k = 1; k + 1 < bits.size(); ++k) CHECK(bits[k] > 1.5 * bits[k + 1]);
+}
+
+TEST_CASE("a factor's count is n / factor, rounded as the method rounds", "[unit][policy]") {
+  const auto x = at::randn({98}, at::detail::createCPUGenerator(3));
+  const std::span<const float> values(x.const_data_ptr<float>(), 98);
+  const StepContext step;
+  const Block block{"x", {98}, &step};
+  const auto count = [&](const std::string& spec, double factor) {
+    const auto method = make_sparsifier(parse_spec(spec).at(0));
+    Selection all, level, own;
+    method->set_ratio(1);
+    method->select(values, values, block, all);
+    method->narrow(values, block, 1 / factor, all, level);
+    method->set_ratio(1 / factor);
+    method->select(values, values, block, own);
+    CHECK(level.indices == own.indices);
+    return level.indices.size();
+  };
+  CHECK(98 * (1.0 / 49) < 2);  // so a product would do
+  CHECK(count("topk", 49) == 2);
+  CHECK(count("topk:rounding=up", 49) == 2);
+  CHECK(count("topk:rounding=up", 50) == 2);
+  CHECK(count("topk", 50) == 1);
+  CHECK(kept_count(98, 1.0 / 49, false) == 2);
+  CHECK(kept_count(100, 0.29, false) == 28);  // no factor: the product of doubles, 28.999...
 }
 
 TEST_CASE("L-GreCo's candidates", "[unit][policy]") {
@@ -381,6 +500,13 @@ TEST_CASE("each bad specification is one line that names key and rule", "[unit][
       {"accordion:period=5e,clock=step", "powersgd", "give period in steps"},
       {"accordion:period=20,window=30", "powersgd", "window=30 is longer than period=20"},
       {"accordion:form=gravac", "powersgd", "needs a compressor with a ratio"},
+      {"accordion:form=gravac,period=5", "topk", "period has no meaning with form=gravac"},
+      {"accordion:form=gravac,lr_rule=off", "topk", "lr_rule has no meaning"},
+      {"accordion:form=gravac,window=1000000", "topk", "window=1000000"},
+      {"accordion:alpha=0.5", "topk", "alpha has no meaning with form=accordion"},
+      {"accordion:form=reducer,window=5", "topk", "window has no meaning"},
+      {"lgreco+accordion:alpha=0.5", "topk", "alpha has no meaning there"},
+      {"gravac:window=1000000,interval=2000000", "topk", "window=1000000"},
       {"uniform:group_compressions=1", "signsgd", "has no such setting"},
       {"lgrecco", "powersgd", "did you mean \"lgreco\"?"},
       {"uniform:warmup=-1", "topk", "warmup=-1 is not a whole number"}};
