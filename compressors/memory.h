@@ -45,8 +45,8 @@ class ErrorMemory {
 
   bool keeps() const { return kind_ != MemoryKind::none; }
   at::Tensor main() const { return keeps() ? main_ : at::Tensor(); }  // e or u, of the whole bucket
-  bool wants_sent() const { return keeps() || measure_; }  // else sent() does nothing
-  const ErrorNorms& norms() const { return norms_; }       // of the last step; zeros unless measured
+  bool wants_sent() const { return keeps() || measure_; }             // else sent() does nothing
+  const ErrorNorms& norms() const { return norms_; }  // of the last step; zeros unless measured
   void save(State& state) const;
   void load(const State& state);
 

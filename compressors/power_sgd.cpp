@@ -175,10 +175,8 @@ const bool registered = register_method({
     .knob = Knob::rank,
     .all_reducible = true,
     .memories = {"residual", "none"},
-    .compresses =
-        [](std::span<const std::int64_t> shape, const Values& values) {
-          return low_rank_compresses(shape, parse(values, {}).low_rank);
-        },
+    .compresses = [](std::span<const std::int64_t> shape,
+                     const Values& values) { return low_rank_compresses(shape, parse(values, {}).low_rank); },
     .wire_bytes = wire_bytes,
     .make = make,
 });

@@ -61,7 +61,14 @@ class LstmLm final : public LanguageModel {
                                  torch::empty({options.vocab, options.hidden}).uniform_(-range, range));
   }
 
-  void reset_state() override { state_ = {}; }
+  std::vector<Tensor> carried() const override {
+    if (!state_) return {};
+    return {std::get<0>(*state_), std::get<1>(*state_)};
+  }
+  void carry(std::vector<Tensor> state) override {
+    state_ = {};
+    if (state.size() == 2) state_ = {state[0], state[1]};
+  }
 
  private:
   // Time comes first inside: the LSTM's own order, in which no step has to gather its rows.

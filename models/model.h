@@ -34,10 +34,14 @@ struct Metric {
 // floating-point type (module.to(torch::kFloat64)) and batches come in the same.
 class Model : public torch::nn::Module {
  public:
-  // Models that carry a state from batch to batch (recurrent ones) forget it: before each epoch, before and
-  // after each evaluation. Within an epoch batches have the same rows, or at an evaluation's end fewer: the
-  // first ones.
-  virtual void reset_state() {}
+  // Models that carry a state from batch to batch (recurrent ones) forget it: before each epoch and each
+  // evaluation. Within an epoch batches have the same rows, or at an evaluation's end fewer: the first ones.
+  void reset_state() { carry({}); }
+  // What is carried at this moment, without gradients, for checkpoints and for going on after an evaluation;
+  // empty: nothing.
+  virtual std::vector<at::Tensor> carried() const { return {}; }
+  // Takes back what carried() gave.
+  virtual void carry(std::vector<at::Tensor>) {}
 
   // Classes' targets become 1 - x, the rest of x spread evenly over all classes; in the training loss alone.
   // ConfigError where the loss is not over classes.

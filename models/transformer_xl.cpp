@@ -110,7 +110,8 @@ class TransformerXl final : public LanguageModel {
     if (x != 0) throw ConfigError("label smoothing: the adaptive softmax of transformer-xl has none");
   }
 
-  void reset_state() override { memory_.clear(); }
+  std::vector<Tensor> carried() const override { return memory_; }
+  void carry(std::vector<Tensor> state) override { memory_ = std::move(state); }
 
  private:
   Tensor losses(const Batch& batch, double) override {

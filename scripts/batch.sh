@@ -6,8 +6,9 @@
 #   scripts/batch.sh NAME         acp, legacy, lgreco, gravac, hybrids, granularity or threshold
 # Variables: scale=0 (minutes on two cores), 1 (hours on a few cores) or 2 (as published: the hosts of envs.conf, the
 # published data); nworkers; link=RATE (100mbit, ...) or link=auto (so that S-SGD takes 5 times the computing alone): hosts
-# emulated by cluster.sh, as root; works, methods, parts: only those; out=FOLDER (results/NAME-SCALE); dry=1 prints the
-# commands. A batch that was interrupted goes on where it was; points that are done are not run again (fresh=1: they are).
+# emulated by cluster.sh, as root; works, methods, parts: only those; out=FOLDER (results/NAME-SCALE-RANKS[-LINK]); dry=1
+# prints the commands. A batch that was interrupted goes on where it was; points that are done are not run again (fresh=1:
+# they are).
 set -euo pipefail
 # shellcheck source=scripts/env.sh
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -26,7 +27,7 @@ lgreco        7 min     3 h       uniform low rank, L-GreCo, Accordion, both    
 gravac        9 min     6 h       static factors, Accordion, GraVAC: time to quality   Tyagi, Swany, CLOUD 2023
 hybrids       6 min     3 h       sparsifiers, quantisers and both on PTB              GradComp
 granularity   5 min     2 h       layer, bucket, model                                 Dutta et al., AAAI 2020
-threshold     4 min     2 h       hard threshold against top-k: total error            Sahu et al., NeurIPS 2021
+threshold     4 min     2 h       hard threshold against top-k: compression error      Sahu et al., NeurIPS 2021
 Times on two cores. scale=2 is the published size: hosts in envs.conf, data sets in ACP_DATA.
 L
 }
@@ -40,11 +41,21 @@ case "${1:-}" in
 esac
 
 if [ "$scale" = 2 ]; then ranks=${nworkers:-32}; elif [ "$scale" = 1 ]; then ranks=${nworkers:-4}; else ranks=${nworkers:-2}; fi
-out=${out:-$ROOT/results/$batch-$scale}
+out=${out:-$ROOT/results/$batch-$scale-$ranks${link:+-$link}}
 mkdir -p "$out/metrics"
 out=$(cd "$out" && pwd)
 [ "${fresh:-0}" = 0 ] || rm -f "$out"/runs.json "$out"/metrics/*
 touch "$out/runs.json"
+if [ "${dry:-0}" = 0 ]; then
+  # Points that are there already stand under this run's title, so they have to be of the same settings.
+  settings="batch=$batch scale=$scale nworkers=$ranks link=${link:-}${iterations_of_all:+ iterations_of_all=$iterations_of_all}"
+  before=$(cat "$out/settings" 2>/dev/null || printf 'unknown settings')
+  if [ -s "$out/runs.json" ] && [ "$before" != "$settings" ]; then
+    printf 'batch.sh: %s has results of %s; this is %s: take another out=FOLDER, or fresh=1 to replace them\n' "$out" "$before" "$settings" >&2
+    exit 2
+  fi
+  printf '%s\n' "$settings" >"$out/settings"
+fi
 failed=0 begun=$SECONDS
 if [ "$scale" != 2 ]; then export hosts=${hosts:-localhost:$((ranks > 8 ? ranks : 8))}; fi
 
@@ -60,7 +71,7 @@ point() {
   wanted "$method" "${methods:-}" || return 0
   if grep -qF "\"name\":\"$label\"" "$out/runs.json"; then return 0; fi
   # shellcheck disable=SC2034 # read by name
-  local dnn='' bs='' senlen='' iterations='' warmup='' epochs='' threshold='' overlap='' memory='' policy='' data='' rank='' opt=''
+  local dnn='' bs='' senlen='' iterations='' warmup='' epochs='' threshold='' overlap='' memory='' policy='' data='' rank='' opt='' measures='' preset=''
   local more=() args=()
   work "$work_name"
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
@@ -70,7 +81,7 @@ point() {
   [ $# = 0 ] || shift
   file=$out/metrics/${label//[^A-Za-z0-9=.-]/_}.json
   rm -f "$file" # of a run that was interrupted
-  for variable in dnn bs senlen iterations warmup epochs threshold overlap memory policy data rank opt; do
+  for variable in measures preset dnn bs senlen iterations warmup epochs threshold overlap memory policy data rank opt; do
     [ -z "${!variable}" ] || args+=("$variable=${!variable}")
   done
   [ -z "${link:-}" ] || choose_link "$work_name" "${args[@]}"
@@ -99,12 +110,13 @@ choose_link() { # WORK perf.sh's variables...
     if [ -z "${links[$1]:-}" ]; then
       local probe
       probe=$(mktemp)
-      env "${@:2}" nworkers="$ranks" opt=ssgd data=synthetic epochs='' iterations=4 warmup=2 policy='' memory='' json="$probe" \
+      env "${@:2}" nworkers="$ranks" opt=ssgd data=synthetic epochs='' iterations=4 warmup=2 policy=uniform memory='' json="$probe" \
         hosts="localhost:$ranks" "$ROOT/scripts/perf.sh" --no-eval >/dev/null || fail "batch.sh: the trial run of $1 failed"
-      links[$1]=$(python3 -c '
+      links[$1]=$("${PY:-python3}" -c '
 import json, sys
 run = json.loads(open(sys.argv[1]).readlines()[-1])
-print(f"{max(1, round(8 * run["bytes_sent_per_step"] / (5e-3 * run["step_ms"]["compute"]) / 1e3))}kbit")' "$probe")
+seconds = 5e-3 * run["step_ms"]["compute"]
+print("%dkbit" % max(1, round(8 * run["bytes_sent_per_step"] / seconds / 1e3)))' "$probe")
       rm -f "$probe"
       say "$1: links of ${links[$1]}"
     fi
@@ -119,6 +131,7 @@ part() { wanted "$1" "${parts:-}"; }
 [ -z "${link:-}" ] || [ "${dry:-0}" != 0 ] || { "$cluster" --prefix "$prefix" down >/dev/null && trap - EXIT; }
 
 [ "${dry:-0}" = 0 ] || exit 0
+[ -s "$out/runs.json" ] || fail "batch.sh: none of the points has a result in $out/runs.json"
 "${PY:-python3}" "$ROOT/scripts/plot.py" --batch "$batch" --title "$batch, scale $scale, $ranks ranks${link:+, links of $link}" \
   --metrics "$out/metrics" --out "$out" "$out/runs.json"
 say "batch.sh: $batch took $((SECONDS - begun)) s; $out/index.html"

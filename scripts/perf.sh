@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs one experiment and prints one line; its JSON object is appended to a file (results/perf.json).
 #   nworkers=4 opt=acpsgd rank=4 dnn=resnet50 bs=2 threshold=25 scripts/perf.sh [more options of acp-train...]
-# Everything is set by variables; envs.conf has all of them with their defaults and what they mean. With iterations (the
-# default) step times are measured on random data; with epochs=N or preset=NAME it trains.
+# Everything is set by variables; envs.conf has all of them with their defaults and what they mean. With iterations alone
+# (the default) step times are measured on random data; with epochs=N, preset=NAME, data=... or measures=0 it trains.
 # Exit codes: those of acp-train; 2 also for a variable that makes no sense, such as nworkers beyond the hosts' slots.
 set -euo pipefail
 # shellcheck source=scripts/env.sh
@@ -21,21 +21,30 @@ train=$build/benchmarks/acp-train
 [ -x "$train" ] || [ "${dry:-0}" != 0 ] || fail "perf.sh: $train is missing; run scripts/build.sh"
 
 # --- what to run ---
+if [ -n "$rank" ] && [ -n "$preset" ] && [ -z "$given_opt" ]; then
+  refuse "rank=$rank: preset=$preset has a compressor of its own; give opt=powersgd or opt=acpsgd beside it, or leave rank out"
+fi
 case "$opt" in
   ssgd) compressor=none ;;
   powersgd | acpsgd)
-    case "$dnn" in bert* | transformer*) default_rank=32 ;; *) default_rank=4 ;; esac
+    model=$dnn
+    if [ -n "$preset" ] && [ -z "$given_dnn" ]; then model=$preset; fi # PAPER-MODEL-DATA
+    case "$model" in bert* | transformer* | *[-_]bert* | *[-_]transformer*) default_rank=32 ;; *) default_rank=4 ;; esac
     rank=${rank:-$default_rank}
     number rank 1
     compressor=$opt:rank=$rank
     ;;
   *) compressor=$opt ;;
 esac
-measures='' # step times, not convergence
+case "$measures" in
+  '') if [ -z "$epochs$preset$data" ]; then measures=1; else measures=0; fi ;;
+  0) ;;
+  1) [ -z "$epochs$preset" ] || refuse "measures=1 is for step times: leave out epochs and preset, or set measures=0" ;;
+  *) refuse "measures=$measures: 1 (step times on random data) or 0 (training)" ;;
+esac
 if [ -z "$iterations$epochs$preset" ]; then iterations=50; fi
 if [ -n "$iterations" ]; then
   number iterations 1
-  if [ -z "$preset" ] && [ -z "$data" ]; then measures=1 data=synthetic; fi
   if [ -z "$preset" ]; then warmup=${warmup:-10}; fi
 fi
 options=(--fusion-mb "$threshold" --seed "$seed" --backend "$backend" --device "$device")
@@ -43,7 +52,8 @@ add() { # OPTION VALUE: unless the value is empty
   [ -z "$2" ] || options+=("--$1" "$2")
 }
 # As in the published benchmark: masked words and next sentences, the vocabulary padded to a multiple of 8.
-if [ -n "$measures" ]; then
+if [ "$measures" = 1 ]; then
+  data=${data:-synthetic}
   case "$dnn" in bert?base | bert?large) dnn=$dnn:head=pretrain,vocab=30528 ;; esac
 fi
 add preset "$preset"
@@ -63,14 +73,11 @@ add name "$name"
 add project "$project"
 [ "$overlap" != 0 ] || options+=(--no-overlap)
 [ "$verbose" != 0 ] || options+=(--quiet)
-if [ -n "$measures" ]; then
-  options+=(--no-eval)
-  # The published benchmarks' rates, so that random labels do not make the loss infinite.
-  case "$dnn" in
-    bert*) options+=(--optimizer sgd --lr 2e-5 --momentum 0) ;;
-    lstm* | transformer* | ncf* | mnist*) ;;
-    *) options+=(--optimizer sgd --lr 0.01 --momentum 0) ;;
-  esac
+if [ "$measures" = 1 ]; then
+  # The published benchmarks' plain SGD and rates, which random labels do not drive to infinity; nothing of a model's own
+  # recipe (clipping, decay, schedule) in the step.
+  case "$dnn" in bert*) rate=2e-5 ;; *) rate=0.01 ;; esac
+  options+=(--no-eval --optimizer sgd --lr "$rate" --momentum 0 --weight-decay 0 --clip 0 --lr-schedule constant)
 fi
 options+=("$@")
 
@@ -169,7 +176,7 @@ if ms["mean"] is not None:
              f"{run['samples_per_second']:.4g} samples/s, {run['payload_bytes_per_step'] / 1e6:.4g} MB/step, "
              f"ratio {run['compression_ratio']:.4g}")
 for part in ("eval", "test"):
-    if run[part]:
+    if run[part] and run[part]["value"] is not None:  # null: infinite
         text += f", {part} {run[part]['name']} {run[part]['value']:.4g}"
 print(text)
 P

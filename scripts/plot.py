@@ -8,8 +8,8 @@ WORK/METHOD/KEY=VALUE (a point of a sweep); a run without such a name is MODEL/C
 has each run's --metrics file, called as the run with what is no letter, digit, '=', '.' or '-' made '_'. --batch: puts
 that batch's published figures (published.json) beside ours.
 
-Pictures: step times as stacks; sweeps; the metric over time and over bytes; compression ratio over steps; total
-compression error. matplotlib is taken from this Python, else from a virtual environment that is made once in
+Pictures: step times as stacks; sweeps; the metric over time and over bytes; compression ratio over steps; compression
+error added up over the steps. matplotlib is taken from this Python, else from a virtual environment that is made once in
 .cache/plot (pip); without either there are the CSV and a page of tables.
 """
 
@@ -18,6 +18,7 @@ import base64
 import csv
 import html
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -67,7 +68,7 @@ class Run:
             for line in read_lines([file]) if file.exists() else []:
                 if line["kind"] == "step":
                     self.steps.append(line)
-                elif line.get("eval"):
+                elif line.get("eval") and line["eval"]["value"] is not None:  # infinite: null
                     self.epochs.append(line)
 
     def ms(self, part):
@@ -75,11 +76,37 @@ class Run:
 
     @property
     def metric(self):
-        return self.record.get("eval")
+        figure = self.record.get("eval")
+        return figure if figure and figure["value"] is not None else None
 
-    def total_error(self):
-        errors = [step["compression_error"] for step in self.steps if "compression_error" in step]
+    def errors(self, key):
+        """Steps and their figure `key`, where it was measured."""
+        found = [(step["step"], step[key]) for step in self.steps if step.get(key) is not None]
+        return [s for s, _ in found], [e for _, e in found]
+
+    def error_sum(self, key):
+        errors = self.errors(key)[1]
         return sum(errors) if errors else None
+
+
+# What compression leaves out of a step, on rank 0, as acp-train logs it: the squared norm |y - s|^2, whose sum over the
+# steps is what Sahu et al. call total error, and where that is missing the relative |y - s| / |y|, whose sum is not.
+SQUARED, RELATIVE = "compression_error_squared", "compression_error"
+ERROR_NAMES = {SQUARED: "sum of |y - s|^2 (total error)", RELATIVE: "sum of |y - s| / |y| (relative errors)"}
+
+
+def error_key(runs):
+    """The better figure that all of these runs with any have; nothing if none has one."""
+    measured = [r for r in runs if r.error_sum(RELATIVE) is not None or r.error_sum(SQUARED) is not None]
+    for key in (SQUARED, RELATIVE):
+        if measured and all(r.error_sum(key) is not None for r in measured):
+            return key
+    return None
+
+
+def quotient(a, b):
+    """a / b, or nothing where one of them was not measured or b is 0."""
+    return a / b if a is not None and b else None
 
 
 def read_lines(files):
@@ -111,11 +138,11 @@ TIMES = "median mean data compute exposed_comm encode decode comm".split()
 def write_csv(runs, path):
     with open(path, "w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
-        writer.writerow(COLUMNS + [f"{t}_ms" for t in TIMES] + ["metric", "value", "total_compression_error"])
+        writer.writerow(COLUMNS + [f"{t}_ms" for t in TIMES] + ["metric", "value", "sum_of_squared_errors", "sum_of_relative_errors"])
         for run in runs:
             row = [run.work, run.method, run.variant] + [run.record.get(c) for c in COLUMNS[3:]]
             row += [run.ms(t) for t in TIMES] + [run.metric and run.metric["name"], run.metric and run.metric["value"]]
-            writer.writerow(row + [run.total_error()])
+            writer.writerow(row + [run.error_sum(SQUARED), run.error_sum(RELATIVE)])
 
 
 # --- the published figures -------------------------------------------------------------------------------------------
@@ -148,14 +175,15 @@ def compare(runs, work, figure, of, to):
     if figure == "ratio":
         return record["compression_ratio"]
     if figure == "speed":
-        return record["samples_per_second"] / against["samples_per_second"]
+        return quotient(record["samples_per_second"], against["samples_per_second"])
     if figure == "compression":
-        return record["compression_ratio"] / against["compression_ratio"]
+        return quotient(record["compression_ratio"], against["compression_ratio"])
     if figure == "volume":
-        return record["payload_bytes_per_step"] / against["payload_bytes_per_step"]
+        return quotient(record["payload_bytes_per_step"], against["payload_bytes_per_step"])
     if figure == "error":
-        errors = [run.total_error() for run in found]
-        return errors[0] / errors[1] if all(errors) else None
+        key = error_key(found)
+        ratio = key and quotient(ours.error_sum(key), other.error_sum(key))
+        return ratio if ratio is None or key == SQUARED else f"{ratio:.3f} of summed relative errors |y - s| / |y|, rank 0"
     if figure in ("points", "perplexity"):
         if not ours.metric or not other.metric or (ours.metric["name"] == "perplexity") != (figure == "perplexity"):
             return None
@@ -305,25 +333,28 @@ def draw(runs, out):
                   lambda r: r.epochs and ([line["payload_bytes"] / 1e6 for line in r.epochs], value(r)), "MB of payload a rank", name)
     painter.lines(runs, "ratio-over-steps", "Compression ratio of each step (mean of two: ACP-SGD takes turns).",
                   lambda r: r.record["compressor"] != "none" and ratio_series(r), "step", "dense / payload", log=True)
-    painter.lines(runs, "compression-error", "Compression error, added up over the steps: |left out| / |to be sent|.",
-                  lambda r: r.total_error() and error_series(r), "step", "sum of relative errors")
+    key = error_key(runs)
+    if key:
+        painter.lines(runs, "compression-error", "What compression left out of rank 0's steps (y to be sent, s sent), added up: "
+                      f"{ERROR_NAMES[key]}.", lambda r: error_series(r, key), "step", ERROR_NAMES[key])
     return painter.made
 
 
 def ratio_series(run):
-    pairs = [run.steps[i:i + 2] for i in range(0, len(run.steps) - 1, 2)]
+    pairs, i = [], 0
+    while i + 1 < len(run.steps):  # with a gap in the log, two lines may be of the same turn
+        is_pair = run.steps[i + 1]["step"] - run.steps[i]["step"] == 1
+        if is_pair:
+            pairs.append(run.steps[i:i + 2])
+        i += 2 if is_pair else 1
     sums = [(p[1]["step"], sum(s["dense_bytes"] for s in p), sum(s["payload_bytes"] for s in p)) for p in pairs]
     sums = [s for s in sums if s[2] > 0]
     return [s[0] for s in sums], [s[1] / s[2] for s in sums]
 
 
-def error_series(run):
-    total, x, y = 0.0, [], []
-    for step in run.steps:
-        total += step["compression_error"]
-        x.append(step["step"])
-        y.append(total)
-    return x, y
+def error_series(run, key):
+    steps, errors = run.errors(key)
+    return steps, list(itertools.accumulate(errors))
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ finish() { # name, exit code, started, logs...: counts the log with the most fai
     [ -f "$log" ] || continue
     if [ "$code" != 0 ]; then
       printf -- '--- %s\n' "$name, ${log##*/}"
-      tail -n 60 "$log"
+      grep -n -B 10 -A 12 'FAILED:$' "$log" | head -n 100 # Catch2's, which may be far above
+      tail -n 40 "$log"
     else
       grep '^ *skipped: ' "$log" | sort -u
       break

@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <sstream>
@@ -224,6 +225,15 @@ CommOptions parse_comm_options(int argc, const char* const* argv, std::string& h
       throw ConfigError(fmt::format("--{} is an option of --tensors MODEL, which is not given", name));
     }
   }
+  const auto refuse_beside = [&](const char* other, std::initializer_list<const char*> names) {
+    for (const auto* name : names) {
+      if (line.given(name)) throw ConfigError(fmt::format("--{} has no meaning beside --{}", name, other));
+    }
+  };
+  if (line.given("tensors"))
+    refuse_beside("tensors", {"op", "min", "max", "factor", "dtype", "reduce", "root", "placement"});
+  if (line.flag("local"))
+    refuse_beside("local", {"op", "dtype", "reduce", "root", "placement", "backend", "algorithm"});
   if (line.given("tensors")) {
     options.action = CommOptions::Action::tensors;
     parse_tensors(line, options);

@@ -56,6 +56,17 @@ json times(const Timing& t) {
           {"cpu_percent", t.cpu * 100}};
 }
 
+// Only these look at what messages cost.
+bool has_link_cost(const Context& context) {
+  return context.size() > 1 && (context.backend() == "mpi" || context.backend() == "tcp");
+}
+
+nlohmann::json link_json(const Context& context) {
+  if (!has_link_cost(context)) return nullptr;
+  const auto& link = context.link_cost();
+  return {{"latency_us", link.latency * 1e6}, {"gbps", 8e-9 / link.seconds_per_byte}};
+}
+
 }  // namespace
 
 CommReport::CommReport(const Context& context, const CommOptions& options, JsonLines& json)
@@ -71,7 +82,7 @@ std::int64_t CommReport::collectives() {
       "{} ranks, {}, {}, algorithm {}; medians of {} repetitions on the slowest rank; bandwidths in Gbit/s",
       context_.size(), context_.backend(), name_of(options_.type), to_string(options_.algorithm),
       options_.iterations));
-  if (context_.size() > 1) {
+  if (has_link_cost(context_)) {
     const auto& link = context_.link_cost();
     console_.line(
         fmt::format("a message takes {:.1f} us, a link carries {:.3f} Gbit/s (ACP_LINK, or measured)",
@@ -220,9 +231,7 @@ void CommReport::write(std::string_view op, const Figures& figures, double bus, 
               {"wrong", figures.wrong},
               {"iterations", options_.iterations},
               {"warmup", options_.warmup},
-              {"link",
-               {{"latency_us", context_.link_cost().latency * 1e6},
-                {"gbps", 8e-9 / context_.link_cost().seconds_per_byte}}},
+              {"link", link_json(context_)},
               {"seed", options_.seed},
               {"version", ACP_VERSION}};
   object.update(times(figures.timing));

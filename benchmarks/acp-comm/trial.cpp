@@ -70,7 +70,7 @@ void Trial::clear() {
   out_.zero_();
 }
 
-std::future<void> Trial::start(Communicator& c) {
+Collective Trial::operation() {
   const auto describe = [&] {
     switch (spec_.kind) {
       case Kind::all_gather:
@@ -89,7 +89,15 @@ std::future<void> Trial::start(Communicator& c) {
   };
   auto op = describe();
   op.algorithm = spec_.algorithm;
-  return c.start(std::move(op));
+  return op;
+}
+
+std::future<void> Trial::start(Communicator& c) {
+  return c.start(operation());
+}
+
+void Trial::perform(Communicator& c) {
+  acp::perform(c, operation());
 }
 
 std::int64_t Trial::wrong() const {

@@ -39,13 +39,16 @@ class Trial {
   // whole output of an all_gather; a whole number of elements for each rank, at least one.
   std::int64_t bytes() const;
 
-  void reset();                              // inputs as they shall be, outputs spoilt
-  void clear();                              // all zero, so that repeated sums stay finite
-  std::future<void> start(Communicator& c);  // out of place: with the copy of the input that this takes
-  void perform(Communicator& c) { start(c).get(); }
+  void reset();  // inputs as they shall be, outputs spoilt
+  void clear();  // all zero, so that repeated sums stay finite
+  // Out of place: with the copy of the input that this takes. start() for several at once; perform() is what
+  // a blocking call of the library does.
+  std::future<void> start(Communicator& c);
+  void perform(Communicator& c);
   std::int64_t wrong() const;  // elements that are not the result, after reset() and one perform()
 
  private:
+  Collective operation();
   at::Tensor numbers(int rank, std::int64_t begin, std::int64_t count) const;
   at::Tensor reduced(std::int64_t begin, std::int64_t count) const;
   at::Tensor expected() const;

@@ -1,12 +1,14 @@
-// See checkpoints.h. Job, place and schedule are the checkpoint's `meta`; a rank's own sum of losses is its
-// `local` part.
+// See checkpoints.h. Job, place and schedule are the checkpoint's `meta`; a rank's own sum of losses and what
+// its model carries from batch to batch are its `local` part.
 #include "benchmarks/acp-train/checkpoints.h"
 
 #include <spdlog/fmt/fmt.h>
+#include <torch/serialize.h>
 
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <vector>
 
 #include "acp/checkpoint.h"
@@ -86,6 +88,29 @@ Place read_place(const CheckpointInfo& checkpoint, const std::string& job) {
   }
 }
 
+// "SUM\n" and the carried tensors in torch's format.
+std::string to_local(const TrainState& state) {
+  std::ostringstream out;
+  out << fmt::format("{}", state.position.loss_sum) << '\n';
+  if (state.carrier != nullptr) {
+    if (const auto carried = state.carrier->carried(); !carried.empty()) torch::save(carried, out);
+  }
+  return out.str();
+}
+
+std::vector<at::Tensor> read_carried(const std::string& local, const std::string& where) {
+  const auto end = local.find('\n');
+  if (end == std::string::npos || end + 1 == local.size()) return {};
+  std::istringstream in(local.substr(end + 1));
+  std::vector<at::Tensor> carried;
+  try {
+    torch::load(carried, in);
+  } catch (const c10::Error& e) {
+    throw DataError(fmt::format("{} is damaged: {}", where, e.what_without_backtrace()));
+  }
+  return carried;
+}
+
 TrainingState parts_of(const TrainState& state) {
   TrainingState parts;
   parts.model = &state.model;
@@ -114,7 +139,7 @@ void save_checkpoint(const std::string& folder, const TrainState& state) {
   parts.epoch = static_cast<std::uint64_t>(state.position.epoch);
   parts.seed = state.seed;
   parts.meta = to_meta(state);
-  parts.local = fmt::format("{}", state.position.loss_sum);
+  parts.local = to_local(state);
   agreed([&] { Checkpoints(folder).save(parts); });
 }
 
@@ -128,10 +153,20 @@ std::vector<std::string> load_checkpoint(const std::string& folder, const TrainS
     place = read_place(*newest, state.job);
     checkpoints.load(parts, newest->folder);
   });
+  std::vector<at::Tensor> carried;
   // For a rank that has no part rank 0's losses stand, so that the epoch's mean stays one over whole steps.
   agree(current_context(), [&] {
-    if (!parts.local.empty()) place.position.loss_sum = parse_number(parts.local, folder);
+    if (parts.local.empty()) return;
+    place.position.loss_sum = parse_number(parts.local.substr(0, parts.local.find('\n')), folder);
+    carried = read_carried(parts.local, folder);
   });
+  // Of rows that another rank or batch would have now, nothing can be carried.
+  const auto same = [&](const std::string& name) {
+    const auto now = state.settings.find(name);
+    return now != state.settings.end() && place.settings[name] == now->second;
+  };
+  if (state.carrier != nullptr && same("--batch-size") && same("a world size of"))
+    state.carrier->carry(std::move(carried));
   state.position = place.position;
   state.schedule.load_state(place.schedule);
   std::vector<std::string> lines;

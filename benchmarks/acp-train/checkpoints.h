@@ -24,6 +24,7 @@ struct TrainState {
   std::uint64_t seed = 0;
   std::string job;                              // model and optimizer, which must be the same on resuming
   std::map<std::string, std::string> settings;  // that may differ, but are worth a word when they do
+  models::Model* carrier = nullptr;  // whose carried state is saved, too; `model` itself, if at all
 };
 
 // For runs that begin anew. A collective call. AgreedError (code 2): the folder cannot be written, or holds a

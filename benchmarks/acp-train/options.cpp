@@ -96,12 +96,16 @@ std::string read_model(const CommandLine& line) {
   if (line.text("seq-len").empty()) return choice.spec.to_string();
   const auto length = fmt::format("{}", line.integer("seq-len", 1, 1 << 20));
   const auto& keys = choice.info->keys;
-  if (std::ranges::find(keys, "seq", &KeyInfo::name) == keys.end()) {
+  const bool has_key = std::ranges::find(keys, "seq", &KeyInfo::name) != keys.end();
+  // A preset's length gives way to another model and to the model's own key.
+  if (!line.given("seq-len") && (!has_key || choice.spec.values.contains("seq")))
+    return choice.spec.to_string();
+  if (!has_key) {
     throw ConfigError(
         fmt::format("--seq-len {}: the model {} takes no sequences", length, choice.info->name));
   }
   if (const auto own = choice.spec.values.find("seq");
-      own != choice.spec.values.end() && own->second != length && line.given("seq-len")) {
+      own != choice.spec.values.end() && own->second != length) {
     throw ConfigError(
         fmt::format("--seq-len {} and --model {}: give one of them", length, line.text("model")));
   }

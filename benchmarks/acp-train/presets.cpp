@@ -13,15 +13,17 @@ namespace acp::programs {
 
 namespace {
 
-// "--a x --b" as {a, x}, {b, true}.
-Settings settings_of(const char* options) {
+// "--a x --b" as {a, x}, {b, true}, of all parts.
+Settings settings_of(const std::vector<const char*>& parts) {
   Settings settings;
-  std::istringstream words(options);
-  for (std::string word; words >> word;) {
-    if (word.starts_with("--")) {
-      settings.emplace_back(word.substr(2), "true");
-    } else {
-      settings.back().second = word;
+  for (const auto* part : parts) {
+    std::istringstream words(part);
+    for (std::string word; words >> word;) {
+      if (word.starts_with("--")) {
+        settings.emplace_back(word.substr(2), "true");
+      } else {
+        settings.back().second = word;
+      }
     }
   }
   return settings;

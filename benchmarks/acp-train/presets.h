@@ -15,11 +15,11 @@ struct Preset {
   Settings settings;
 };
 
-// As preset_table.cpp has them: "--model mnist --epochs 3".
+// As preset_table.cpp has them: "--model mnist --epochs 3", in parts, of which some are several presets'.
 struct PresetText {
   const char* name;
   const char* summary;
-  const char* options;
+  std::vector<const char*> options;
 };
 std::vector<PresetText> preset_texts();
 

@@ -6,8 +6,10 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <nlohmann/json.hpp>
 
+#include "acp/agreement.h"
 #include "acp/broadcast.h"
 #include "benchmarks/acp-train/checkpoints.h"
 #include "benchmarks/common/optimizers.h"
@@ -37,6 +39,23 @@ std::int64_t tokens_of(const models::SampleSpec& sample) {
 std::vector<std::string> sets_for(const models::ModelInfo& model, const TrainOptions& options) {
   if (options.data_set.empty()) return model.data_sets;
   return {options.data_set};
+}
+
+// Ranks that read unlike data, from folders of their own, would train on a mixture, or make unequal steps and
+// wait.
+void check_same_data(const Context& context, const std::string& name, const models::DataSet& data) {
+  const auto size = [](const std::shared_ptr<const models::Samples>& part) {
+    return fmt::format("{}", part ? part->size() : 0);
+  };
+  agreed([&] {
+    check_agreement(context.user_channel(), "data set",
+                    {name, models::to_string(data.sample), size(data.train) + " training samples",
+                     size(data.eval) + " evaluation samples", size(data.test) + " test samples"});
+  });
+}
+
+std::string given(const std::optional<double>& setting) {
+  return setting ? fmt::format("{}", *setting) : "the optimizer's own";
 }
 
 nlohmann::json figure(const Evaluation& evaluation) {
@@ -88,6 +107,7 @@ void Trainer::prepare() {
     model_->set_label_smoothing(options_.label_smoothing);
     model_->to(context_.device());
   });
+  check_same_data(context_, data_choice.spec.to_string(), data_);
   result_.data = data_choice.spec.to_string();
   result_.data_sentence = data_choice.sentence;
   result_.tokens_per_sample = tokens_of(data_.sample);
@@ -168,6 +188,10 @@ void Trainer::make_reducer() {
 }
 
 TrainState Trainer::state() {
+  // Other schedules do not ask how long the run is, and going on for longer is what resuming is for.
+  const bool counts =
+      options_.lr_schedule.starts_with("linear") || options_.lr_schedule.starts_with("cosine");
+  const auto length = counts ? fmt::format("{} steps", total_steps_) : "any number of steps";
   return {*model_,
           *optimizer_,
           *reducer_,
@@ -186,8 +210,18 @@ TrainState Trainer::state() {
            {"--backward-passes", fmt::format("{}", passes_)},
            {"--lr", fmt::format("{}", result_.lr)},
            {"--lr-schedule", options_.lr_schedule},
+           {"--lr-warmup", options_.lr_warmup},
+           {"--momentum", given(options_.momentum)},
+           {"--weight-decay", given(options_.weight_decay)},
+           {"--label-smoothing", fmt::format("{}", options_.label_smoothing)},
+           {"--clip", fmt::format("{}", options_.clip)},
+           {"--clip-local", fmt::format("{}", options_.reduction.clip_local())},
+           {"--granularity", result_.granularity},
+           {"augmentation", options_.augment ? "on" : "off"},
+           {"a run's length of", length},
            {"--seed", fmt::format("{}", options_.seed)},
-           {"a world size of", fmt::format("{}", context_.size())}}};
+           {"a world size of", fmt::format("{}", context_.size())}},
+          model_.get()};
 }
 
 void Trainer::save() {
@@ -209,6 +243,7 @@ TrainResult Trainer::run() {
                             with_separators(static_cast<std::uint64_t>(result_.elements)),
                             result_.data_sentence, context_.size(), options_.batch_size * passes_,
                             options_.optimizer, result_.compressor));
+  for (const auto& fact : data_.facts) console_.line("  " + fact);
   for (const auto& note : options_.notes) console_.line(note);
   // A run that was stopped after an epoch's last step has that epoch's end still before it.
   while (result_.stopped_by == 0 && (position_.step < total_steps_ || epoch_complete())) {
@@ -243,7 +278,7 @@ TrainResult Trainer::run() {
 
 void Trainer::train_epoch() {
   auto epoch = loader_->epoch(position_.epoch, position_.batch);
-  model_->reset_state();
+  if (position_.batch == 0) model_->reset_state();  // else it goes on where a checkpoint left it
   while (position_.step < total_steps_ && !epoch_complete()) {
     step(epoch);
     result_.stopped_by = stop_.poll(context_);
@@ -386,8 +421,10 @@ void Trainer::evaluate_between() {
 }
 
 void Trainer::end_epoch() {
-  const auto steps = static_cast<double>(std::max<std::int64_t>(position_.loss_steps, 1));
-  position_.train_loss = sum_over_ranks(context_, position_.loss_sum / steps) / context_.size();
+  const double mean = position_.loss_steps > 0
+                          ? position_.loss_sum / static_cast<double>(position_.loss_steps)
+                          : std::numeric_limits<double>::quiet_NaN();  // every step was skipped
+  position_.train_loss = sum_over_ranks(context_, mean) / context_.size();
   const bool complete = epoch_complete();
   nlohmann::json line = {{"kind", "epoch"},
                          {"epoch", position_.epoch + 1},

@@ -187,6 +187,9 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(std::string_view spec,
   if (decayed.empty()) return rest;
   auto optimizer = make_optimizer(spec, std::move(decayed), settings);
   optimizer->add_param_group(rest->param_groups().front());
+  for (auto& [parameter, state] : rest->state()) {  // Adagrad's exists before the first step
+    optimizer->state()[parameter] = std::move(state);
+  }
   return optimizer;
 }
 

@@ -18,7 +18,7 @@ void choose_undecayed(const torch::nn::Module& module, const std::vector<std::st
   const auto wanted = [&](const char* kind) { return std::ranges::find(kinds, kind) != kinds.end(); };
   const bool norm = wanted("norm") && module.name().find("Norm") != std::string::npos;
   for (const auto& item : module.named_parameters(/*recurse=*/false)) {
-    if (norm || (wanted("bias") && item.key().starts_with("bias"))) {
+    if (norm || (wanted("bias") && (item.key().starts_with("bias") || item.key().ends_with("_bias")))) {
       chosen.insert(item.value().unsafeGetTensorImpl());
     }
   }
@@ -69,11 +69,12 @@ Evaluation evaluate(const Context& context, models::Model& model,
   broadcast_buffers(model);
   const torch::NoGradGuard no_grad;
   model.eval();
+  auto carried = model.carried();
   model.reset_state();
   auto sums = model.no_sums();
   for (const auto& batch : models::evaluation_batches(samples, options))
     models::add(sums, model.evaluate(batch));
-  model.reset_state();
+  model.carry(std::move(carried));
   model.train();
 
   std::vector<double> values;
@@ -84,13 +85,14 @@ Evaluation evaluate(const Context& context, models::Model& model,
   for (auto& [name, value] : sums) value = *total++;
 
   Evaluation result{model.metric(sums), {}, {}};
-  const auto loss = sums.find("loss");
-  const auto count = sums.find(sums.contains("tokens") ? "tokens" : "count");
+  const auto count = sums.find("count");
   if (count == sums.end() || count->second <= 0) return result;
-  if (loss != sums.end()) result.loss = loss->second / count->second;
   for (const auto& [name, sum] : sums) {
     if (name != "count" && name != "tokens") result.means[name] = sum / count->second;
   }
+  if (const auto tokens = sums.find("tokens"); tokens != sums.end() && result.means.contains("loss"))
+    result.means["loss"] = sums["loss"] / std::max(tokens->second, 1.0);
+  if (const auto loss = result.means.find("loss"); loss != result.means.end()) result.loss = loss->second;
   return result;
 }
 

@@ -18,7 +18,7 @@ namespace acp::programs {
 NamedTensors unique_parameters(const torch::nn::Module& model);
 
 // Those of the parameters whose gradients get no weight decay. `kinds`: "bias" (parameters whose own name
-// begins with it), "norm" (all parameters of modules whose type has "Norm" in its name).
+// begins with it or ends with _bias), "norm" (all parameters of modules whose type has "Norm" in its name).
 NamedTensors undecayed_parameters(const torch::nn::Module& model, const std::vector<std::string>& kinds);
 
 // Rank 0's buffers (running statistics of batch norm) go everywhere. A collective call.
@@ -33,7 +33,7 @@ std::string to_string(const models::Metric& metric);
 struct Evaluation {
   models::Metric metric;
   std::optional<double> loss;  // mean over the tokens, else the samples, where the model gives these sums
-  models::Sums means;          // every other sum / the same number
+  models::Sums means;          // that loss, and every other sum / the number of samples
 };
 
 // Every sample once, on one rank; sums over all ranks, so every rank has the same answer. Rank 0's buffers

@@ -254,7 +254,7 @@ TEST_CASE("tokens without a target do not count, and smoothing is spread over al
   CHECK_FALSE(metric.higher_is_better);
 }
 
-TEST_CASE("tied weights are one parameter", "[api][language-models]") {
+TEST_CASE("lstm-lm: tied weights are one parameter", "[api][language-models]") {
   const std::string spec = "lstm-lm:layers=1,hidden=12,vocab=30,seq=8,dropout=0";
   CHECK(count(spec) - count(spec + ",tied=on") == 12 * 30);
   const auto tied = make_double(spec + ",tied=on");

@@ -83,7 +83,7 @@ TEST_CASE("frozen parameters are not trained", "[api][replicas]") {
   CHECK(parameters[0].first == "weight");
 }
 
-TEST_CASE("tied weights are one parameter", "[api][replicas]") {
+TEST_CASE("a tensor under two names is trained once", "[api][replicas]") {
   struct Tied : torch::nn::Module {
     Tied() {
       const auto weight = register_parameter("a", torch::ones({2}));

@@ -116,10 +116,14 @@ TEST_CASE("a preset's settings reach the run, its data set gives way to built-in
   CHECK(parse({"--preset", "legacy-resnet18-cifar100", "--data-set", "cifar10"}).data_set == "cifar10");
   const auto hybrids = parse({"--preset", "hybrids-lstm-ptb"});
   CHECK(hybrids.reduction.clip_local() == 0.25);
+  CHECK(hybrids.clip == 0);
   CHECK(hybrids.lr == 20);
   const auto bert = parse({"--preset", "acp-bert-base"});
   CHECK_THAT(bert.model, ContainsSubstring("seq=64") && ContainsSubstring("head=pretrain"));
   CHECK(bert.iterations == 50);
+  CHECK(bert.data == "synthetic");
+  CHECK(bert.data_set.empty());
+  CHECK(bert.clip == 0);
   CHECK(bert.epochs == 0);
   CHECK(parse({"--preset", "acp-bert-base", "--epochs", "1"}).iterations == 0);
   CHECK(parse({"--preset", "lgreco-resnet50-imagenet"}).label_smoothing == 0.1);

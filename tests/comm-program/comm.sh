@@ -75,6 +75,8 @@ run --op reduce_scatter/all_to_all --placement in && refused 'in place where the
 run --backend local --op broadcast --root 1 && refused 'root that is no rank' '--root 1'
 run --tensors resnet5O && refused 'unknown model' 'resnet5O'
 run --tensors mnist --compressors topk && refused 'method that does not all-reduce' 'topk does not all-reduce'
+run --tensors mnist --min 1K && refused 'option without meaning beside --tensors' '--min'
+run --local --op broadcast && refused 'option without meaning beside --local' '--op'
 run --fusion-mb 1 && refused 'option of another measurement' '--tensors'
 run --itrations 3 && refused 'misspelt option' 'did you mean --iterations'
 run --backend local --json "$work/absent/rows" && refused 'file that cannot be written' 'absent'

@@ -251,6 +251,18 @@ twice 'mpi, none' mpi none
 twice 'mpi, acpsgd' mpi acpsgd:rank=2
 twice 'tcp, powersgd' tcp_pair powersgd:rank=2
 
+# --- in the middle of an epoch a recurrent model goes on with what it carried ----------------------------------------
+job=(--model lstm-lm:layers=1,hidden=8,dropout=0.2,seq=5 --data markov:vocab=20,train=4000,eval=400 --batch-size 4
+  --lr-schedule constant --no-eval)
+rm -f "$work/once.json" "$work/twice.json"
+mpi 2 "${job[@]}" --iterations 12 --json "$work/once.json"
+expect_ok 'lstm-lm: twelve steps'
+mpi 2 "${job[@]}" --iterations 6 --checkpoint "$work/c5"
+expect_ok 'lstm-lm: six steps'
+mpi 2 "${job[@]}" --iterations 12 --checkpoint "$work/c5" --resume --json "$work/twice.json"
+expect_ok 'lstm-lm: six more'
+same 'lstm-lm: parameters' "$(key "$work/twice.json" '["parameters_hash"]')" "$(key "$work/once.json" '["parameters_hash"]')"
+
 # --- checkpoints: nothing is overwritten, damage is told, other numbers of ranks -------------------------------------
 job=("${brief[@]}" --compressor acpsgd:rank=2 --checkpoint "$work/c3")
 mpi 2 "${job[@]}"

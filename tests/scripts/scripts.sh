@@ -9,7 +9,7 @@ export BUILD
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT ACP_BACKEND nworkers hosts dnn opt rank bs senlen threshold policy memory preset \
-  data iterations warmup epochs metrics name project rdma works methods parts scale link out oversubscribe
+  data iterations warmup epochs measures metrics name project rdma works methods parts scale link out oversubscribe dry fresh
 export json=$work/perf.json OMP_NUM_THREADS=1
 passed=0 failed=0 skipped=0
 ok() { passed=$((passed + 1)); }
@@ -73,6 +73,25 @@ run env dry=1 preset=acp-mnist "$perf"
 expect 'a preset decides' 0 '--preset acp-mnist'
 same 'a preset has its own model and compressor' "$(grep -cE -- '--(model|compressor|iterations)' "$work/out")" 0
 
+run env dry=1 preset=acp-mnist rank=8 "$perf"
+expect 'a rank for a preset without opt' 2 'rank=8: preset=acp-mnist'
+run env dry=1 preset=acp-bert-base opt=powersgd "$perf"
+expect "a preset's model decides the rank" 0 'powersgd:rank=32 '
+run env dry=1 preset=acp-resnet50 opt=acpsgd "$perf"
+expect "a preset's model decides the rank, 4" 0 'acpsgd:rank=4 '
+for dnn in resnet50 bert-base lstm-lm ncf; do
+  run env dry=1 dnn=$dnn "$perf"
+  expect "step times of $dnn: plain SGD" 0 \
+    '--data synthetic .*--no-eval --optimizer sgd --lr [0-9.e-]+ --momentum 0 --weight-decay 0 --clip 0 --lr-schedule constant'
+done
+run env dry=1 dnn=mnist iterations=5 measures=0 "$perf"
+expect 'iterations that train' 0 '--model mnist .*--iterations 5'
+same 'iterations that train: as the model trains' "$(grep -cE -- '--(no-eval|data|optimizer)' "$work/out")" 0
+run env dry=1 measures=yes "$perf"
+expect 'measures is 0 or 1' 2 'measures=yes'
+run env dry=1 measures=1 epochs=2 "$perf"
+expect 'epochs measure no step times' 2 'measures=1'
+
 # --- run_*.sh, mnist.sh ----------------------------------------------------------------------------------------------
 for script in legacy lgreco gravac accordion hybrids baseline; do
   run env dry=1 nworkers=2 "$root/scripts/run_$script.sh"
@@ -102,15 +121,59 @@ for batch in acp legacy lgreco gravac hybrids granularity threshold; do
     same "batch.sh $batch, scale $scale: every command is whole" "$(grep -c . "$work/out")" "$(grep -c -- "--project $batch" "$work/out")"
   done
 done
+# Points that learn something evaluate, whether or not there is data; synthetic only where nothing else is built in. A copy
+# of the scripts has no folder of data beside it.
+mkdir -p "$work/tree" "$work/data"/{mnist,cifar10,cifar100,ptb,wikitext-103,ml-20m,image-folder} && cp -r scripts envs.conf "$work/tree"
+for batch in legacy lgreco gravac hybrids granularity threshold; do
+  for scale in 0 1 2; do
+    run env dry=1 hosts=a:64 scale=$scale out="$work/dry" ACP_DATA="$work/data" "$root/scripts/batch.sh" $batch
+    expect "batch.sh $batch, scale $scale, with data" 0 "--data $work/data"
+    same "batch.sh $batch, scale $scale, with data: real data, evaluated" "$(grep -cE -- "--no-eval|--data synthetic|--data markov|--data digits" "$work/out")" 0
+    run env -u ACP_DATA dry=1 hosts=a:64 scale=$scale out="$work/dry" "$work/tree/scripts/batch.sh" $batch
+    expect "batch.sh $batch, scale $scale, without data" 0 '--data (synthetic|markov|digits)'
+    same "batch.sh $batch, scale $scale, without data: evaluated" "$(grep -c -- --no-eval "$work/out")" 0
+    same "batch.sh $batch, scale $scale, without data: synthetic for images and ratings alone" \
+      "$(grep -- '--data synthetic' "$work/out" | grep -cvE -- '--name (resnet|vgg|ncf)')" 0
+    same "batch.sh $batch, scale $scale, without data: no set of a folder" "$(grep -cE -- '--data-set (cifar|ptb|wiki|ml-|image)' "$work/out")" 0
+  done
+done
+run env dry=1 hosts=a:64 scale=2 works=transformer-xl out="$work/dry" ACP_DATA="$work/data" "$root/scripts/batch.sh" lgreco
+same "L-GreCo's own recipe at scale 2" "$(grep -c -- '--preset lgreco-transformer-xl-wikitext103 .*--batch-size 8 ' "$work/out")" 7
+run env dry=1 hosts=a:64 scale=0 out="$work/dry" "$root/scripts/batch.sh" hybrids
+same 'hybrids: clipped before compression alone' "$(grep -c -- '--clip 0 --clip-local 0.25' "$work/out")" "$(grep -c . "$work/out")"
 mini() { run env works=mnist iterations_of_all=2 nworkers=2 out="$work/batch" "$@"; }
 export ACP_PLOT_VENV=no # nothing is loaded for a test
 mini methods='ssgd threshold topk' "$root/scripts/batch.sh" threshold
 expect 'batch.sh threshold, small' 0 'batch.sh: threshold took'
 same 'batch.sh: its points' "$(wc -l <"$work/batch/runs.json")" 5
 same 'batch.sh: a CSV line each' "$(wc -l <"$work/batch/runs.csv")" 6
-if grep -q 'Sahu' "$work/batch/index.html" && grep -qE 'mnist: [0-9.]+</td>' "$work/batch/index.html"; then ok; else no 'the page' 'no published figure beside ours'; fi
+if grep -q 'Sahu' "$work/batch/index.html" && grep -qE 'mnist: [0-9.]+( of summed relative errors[^<]*)?</td>' "$work/batch/index.html"; then ok; else no 'the page' 'no published figure beside ours'; fi
 mini methods='ssgd threshold topk' "$root/scripts/batch.sh" threshold
 same 'batch.sh goes on: nothing is run twice' "$(wc -l <"$work/batch/runs.json")" 5
+run env works=mnist iterations_of_all=2 nworkers=1 out="$work/batch" "$root/scripts/batch.sh" threshold
+expect 'batch.sh: results of other settings' 2 'nworkers=2 .*nworkers=1 .*fresh=1'
+run env works=mnist methods=threshold nworkers=1 out="$work/alone" "$root/scripts/batch.sh" threshold
+if [ "$code" != 0 ] && grep -q 'mnist/ssgd' "$work/err" && [ ! -s "$work/alone/runs.json" ]; then ok; else no 'a threshold without the number of parameters' "exit code $code"; fi
+# Figures that were not measured are null; squared errors win over relative ones.
+mkdir -p "$work/null"
+python3 - "$work/batch/runs.json" "$work/null" <<'P'
+import json, pathlib, re, sys
+folder = pathlib.Path(sys.argv[2])
+runs = [json.loads(line) for line in open(sys.argv[1])]
+for run in runs:
+    run.update(samples_per_second=None, compression_ratio=None, payload_bytes_per_step=None, eval=None)
+    error = {"ssgd": None, "threshold": 3.0}.get(run["name"].split("/")[1], 4.0)
+    steps = [{"kind": "step", "step": step, "dense_bytes": 8, "payload_bytes": 4, "compression_error": 0.5,
+              "compression_error_squared": error} for step in (1, 2, 4)]
+    name = re.sub(r"[^A-Za-z0-9=.-]", "_", run["name"])
+    (folder / f"{name}.json").write_text("".join(json.dumps(step) + "\n" for step in steps if error))
+(folder / "runs.json").write_text("".join(json.dumps(run) + "\n" for run in runs))
+P
+for batch in threshold acp; do
+  run "$root/scripts/plot.py" --metrics "$work/null" --out "$work/null" --batch $batch "$work/null/runs.json"
+  same "plot.py: figures that were not measured, $batch" "$code" 0
+  [ $batch = acp ] || same 'plot.py: total error' "$(grep -c 'mnist: 0.750</td>' "$work/null/index.html")" 1
+done
 printf 'no json\n' >"$work/bad.json"
 run "$root/scripts/plot.py" --out "$work/plot" "$work/bad.json"
 if [ "$code" != 0 ] && grep -q 'bad.json, line 1' "$work/err"; then ok; else no 'plot.py: damaged lines' "exit code $code"; fi
