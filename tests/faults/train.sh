@@ -257,9 +257,9 @@ job=(--model lstm-lm:layers=1,hidden=8,dropout=0.2,seq=5 --data markov:vocab=20,
 rm -f "$work/once.json" "$work/twice.json"
 mpi 2 "${job[@]}" --iterations 12 --json "$work/once.json"
 expect_ok 'lstm-lm: twelve steps'
-mpi 2 "${job[@]}" --iterations 6 --checkpoint "$work/c5"
+mpi 2 "${job[@]}" --iterations 6 --checkpoint "$work/lm"
 expect_ok 'lstm-lm: six steps'
-mpi 2 "${job[@]}" --iterations 12 --checkpoint "$work/c5" --resume --json "$work/twice.json"
+mpi 2 "${job[@]}" --iterations 12 --checkpoint "$work/lm" --resume --json "$work/twice.json"
 expect_ok 'lstm-lm: six more'
 same 'lstm-lm: parameters' "$(key "$work/twice.json" '["parameters_hash"]')" "$(key "$work/once.json" '["parameters_hash"]')"
 
