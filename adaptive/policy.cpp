@@ -148,6 +148,7 @@ std::vector<double> Policy::errors(std::size_t, const at::Tensor&) const {
   throw Error("this policy has no candidates to compute errors of");
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved into the table
 bool register_policy(PolicyInfo info) {
   auto name = fold(info.name);
   if (!table().try_emplace(name, std::move(info)).second) {

@@ -146,6 +146,7 @@ at::Tensor Trial::expected() const {
       return numbers(spec_.root, 0, out_.numel());
     default: {
       std::vector<at::Tensor> parts;
+      parts.reserve(static_cast<std::size_t>(ranks_));
       const auto begin = [&](int from) { return piece_ * (spec_.kind == Kind::all_gather ? from : rank_); };
       for (int r = 0; r < ranks_; ++r) parts.push_back(numbers(r, begin(r), piece_));
       return at::cat(parts);
