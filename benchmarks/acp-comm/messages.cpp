@@ -86,6 +86,7 @@ StepMessages messages_of(std::span<const ParameterInfo> parameters, const std::s
   auto buckets = allocate(make_plan(parameters, order, fusion_mb), parameters);
   const CompressorFactory factory(compressor, {"", seed});
   std::vector<std::unique_ptr<Compressor>> compressors;
+  compressors.reserve(buckets.size());
   for (const auto& bucket : buckets) compressors.push_back(factory.make(bucket));
   StepMessages result;
   StepContext context{0, ranks, 0, seed};

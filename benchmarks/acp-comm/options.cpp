@@ -38,6 +38,7 @@ const std::map<std::string, ReduceOp>& reductions() {
 template <class Map>
 std::vector<std::string> names_of(const Map& map) {
   std::vector<std::string> result;
+  result.reserve(map.size());
   for (const auto& entry : map) result.push_back(entry.first);
   return result;
 }
@@ -52,10 +53,11 @@ std::vector<std::string> pieces(const std::string& text, char separator) {
 }
 
 std::vector<Kind> parse_ops(const std::string& text) {
-  const std::vector<Kind> known{Kind::all_reduce, Kind::all_gather, Kind::reduce_scatter, Kind::broadcast,
-                                Kind::all_to_all};
+  std::vector<Kind> known{Kind::all_reduce, Kind::all_gather, Kind::reduce_scatter, Kind::broadcast,
+                          Kind::all_to_all};
   if (text == "all") return known;
   std::vector<std::string> names;
+  names.reserve(known.size());
   for (const auto kind : known) names.emplace_back(to_string(kind));
   std::vector<Kind> result;
   for (auto name : pieces(text, '/')) {
