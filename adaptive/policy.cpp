@@ -5,6 +5,7 @@
 
 #include "comm/error.h"
 #include "compressors/names.h"
+#include "compressors/text.h"
 
 namespace acp {
 namespace {
@@ -115,12 +116,6 @@ class Larger final : public Policy {
   std::size_t layers_;
 };
 
-std::string join(const std::vector<std::string>& words) {
-  std::string text;
-  for (const auto& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
-}
-
 // With names and keys spelt as the registry has them.
 MethodSpec canonical(const MethodSpec& spec, const PolicyInfo& info) {
   MethodSpec result{.name = info.name, .values = {}};
@@ -148,12 +143,9 @@ std::vector<double> Policy::errors(std::size_t, const at::Tensor&) const {
   throw Error("this policy has no candidates to compute errors of");
 }
 
-// NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved into the table
 bool register_policy(PolicyInfo info) {
-  auto name = fold(info.name);
-  if (!table().try_emplace(name, std::move(info)).second) {
-    throw Error("two policies are called " + in_quotes(name) + ": rename one");
-  }
+  const auto [place, added] = table().insert({fold(info.name), std::move(info)});
+  if (!added) throw Error("two policies are called " + in_quotes(place->first) + ": rename one");
   return true;
 }
 
@@ -173,20 +165,6 @@ const PolicyInfo& find_policy(std::string_view name) {
     known.push_back(info->name);
   }
   throw ConfigError(unknown_name("policy", name, known));
-}
-
-std::string knob_name(Knob knob) {
-  switch (knob) {
-    case Knob::rank:
-      return "rank";
-    case Knob::ratio:
-      return "ratio";
-    case Knob::bits:
-      return "bits";
-    case Knob::none:
-      break;
-  }
-  return "none";
 }
 
 std::string policies_table() {

@@ -170,8 +170,6 @@ class PolicySpec {
   bool fixed_ = false;
 };
 
-std::string knob_name(Knob knob);
-
 // What the compressor does without a policy, as levels.
 std::vector<Level> own_levels(const PolicySetting& setting);
 

@@ -9,6 +9,7 @@
 #include "comm/error.h"
 #include "compressors/codec_compressor.h"
 #include "compressors/names.h"
+#include "compressors/text.h"
 
 namespace acp {
 namespace {
@@ -19,18 +20,12 @@ std::map<std::string, Info, std::less<>>& parts() {
   return table;
 }
 
-std::string join(const std::vector<std::string>& words) {
-  std::string text;
-  for (const auto& word : words) text += (text.empty() ? "" : " or ") + word;
-  return text;
-}
-
 bool has(const std::vector<std::string>& words, std::string_view word) {
   return std::ranges::find(words, word) != words.end();
 }
 
 std::vector<KeyInfo> all_keys(std::vector<KeyInfo> keys, const std::vector<std::string>& exchanges) {
-  keys.push_back({"exchange", exchanges.front(), "how codes travel: " + join(exchanges)});
+  keys.push_back({"exchange", exchanges.front(), "how codes travel: " + join(exchanges, " or ")});
   return keys;
 }
 

@@ -40,22 +40,29 @@ MethodSpec canonical(const MethodSpec& spec, const MethodInfo& method) {
   return result;
 }
 
-// The key that holds a method's own level.
-std::string key_of(Knob knob) {
-  return knob == Knob::rank ? "rank" : knob == Knob::ratio ? "ratio" : "bits";
-}
-
 }  // namespace
+
+std::string knob_name(Knob knob) {
+  switch (knob) {
+    case Knob::rank:
+      return "rank";
+    case Knob::ratio:
+      return "ratio";
+    case Knob::bits:
+      return "bits";
+    case Knob::none:
+      break;
+  }
+  return "none";
+}
 
 std::int64_t numel(std::span<const std::int64_t> shape) {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
 bool register_method(MethodInfo info) {
-  auto name = fold(info.name);
-  if (!table().try_emplace(name, std::move(info)).second) {
-    throw Error("two compressors are called " + in_quotes(name) + ": rename one");
-  }
+  const auto [place, added] = table().insert({fold(info.name), std::move(info)});
+  if (!added) throw Error("two compressors are called " + in_quotes(place->first) + ": rename one");
   return true;
 }
 
@@ -144,7 +151,7 @@ double CompressorFactory::own_level() const {
   for (const auto& part : parse_spec(text_)) {
     const auto& method = find_method(part.name);
     if (knob_ != Knob::none && method.knob == knob_)
-      return Values(part, method.keys).number(key_of(knob_), 0, 1e9);
+      return Values(part, method.keys).number(knob_name(knob_), 0, 1e9);
   }
   throw Error(text_ + " has no level");
 }
@@ -156,7 +163,7 @@ CompressorFactory CompressorFactory::at_level(double level) const {
   });
   if (part == parts.end()) throw Error(text_ + " has no level");
   char number[32];
-  part->values[key_of(knob_)] = {number, std::to_chars(number, number + sizeof number, level).ptr};
+  part->values[knob_name(knob_)] = {number, std::to_chars(number, number + sizeof number, level).ptr};
   // A rule that leaves tensors whole would be the method's own choice, not the level's.
   const bool has_rule = std::ranges::any_of(find_method(part->name).keys,
                                             [](const KeyInfo& key) { return key.name == "min_rate"; });

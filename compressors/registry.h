@@ -17,6 +17,9 @@ namespace acp {
 // What a policy may choose per layer.
 enum class Knob : std::uint8_t { none, rank, ratio, bits };
 
+// As the key that holds a method's own level is called; "none" for none.
+std::string knob_name(Knob knob);
+
 // Everything besides its own keys that a compressor may depend on.
 struct CompressorOptions {
   std::string memory;  // empty = the method's own default

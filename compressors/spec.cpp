@@ -10,26 +10,10 @@
 
 #include "comm/error.h"
 #include "compressors/names.h"
+#include "compressors/text.h"
 
 namespace acp {
 namespace {
-
-std::string_view trim(std::string_view text) {
-  const auto begin = text.find_first_not_of(" \t");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
-}
-
-// The parts between separators, trimmed; an empty text has one empty part.
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const auto at = text.find(separator);
-    parts.push_back(trim(text.substr(0, at)));
-    if (at == std::string_view::npos) return parts;
-    text.remove_prefix(at + 1);
-  }
-}
 
 MethodSpec parse_method(std::string_view part, std::string_view whole) {
   const auto fail = [&](const std::string& what) {
@@ -42,7 +26,7 @@ MethodSpec parse_method(std::string_view part, std::string_view whole) {
     fail("keys come after a colon: name:key=value, not " + in_quotes(part));
   }
   if (colon == std::string_view::npos) return spec;
-  for (const auto item : split(part.substr(colon + 1), ',')) {
+  for (const auto item : split(part.substr(colon + 1), ",")) {
     const auto equals = item.find('=');
     if (item.empty()) fail("key=value is missing after " + in_quotes(spec.name));
     if (equals == std::string_view::npos) fail("'=' is missing in " + in_quotes(item) + " (key=value)");
@@ -128,7 +112,7 @@ std::string MethodSpec::to_string() const {
 
 std::vector<MethodSpec> parse_spec(std::string_view text) {
   std::vector<MethodSpec> specs;
-  for (const auto part : split(text, '+')) specs.push_back(parse_method(part, text));
+  for (const auto part : split(text, "+")) specs.push_back(parse_method(part, text));
   return specs;
 }
 
@@ -207,7 +191,7 @@ std::string Values::choice(const std::string& key, std::span<const std::string> 
 
 std::vector<double> Values::list(const std::string& key) const {
   std::vector<double> numbers;
-  for (const auto item : split(text(key), '/')) {
+  for (const auto item : split(text(key), "/")) {
     if (!read_number(item, numbers.emplace_back()) || !std::isfinite(numbers.back())) {
       throw ConfigError(method_ + ": " + key + "=" + text(key) + ": " + in_quotes(item) +
                         " is not a number (a list is written 1/2/3)");

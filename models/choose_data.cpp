@@ -5,18 +5,13 @@
 
 #include "comm/error.h"
 #include "compressors/names.h"
+#include "compressors/text.h"
 #include "models/data_set.h"
 
 namespace acp::models {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string join(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
-}
 
 // The set of "synthetic", "digits:train=6000", "cifar100:labels=coarse"; whatever has a slash before a colon
 // is a folder, and so is what exists as one, unless it is called as a built-in set.
@@ -51,8 +46,7 @@ DataChoice choose_by_name(const DataSetInfo& set, const std::string& given,
                           std::span<const std::string> accepted, const std::string& origin) {
   const std::string asked = origin + " " + given;
   if (std::find(accepted.begin(), accepted.end(), set.name) == accepted.end()) {
-    throw ConfigError(asked + ": the model takes " + join({accepted.begin(), accepted.end()}) + ", not " +
-                      set.name);
+    throw ConfigError(asked + ": the model takes " + join(accepted) + ", not " + set.name);
   }
   const auto parts = parse_spec(given);
   if (parts.size() != 1) throw ConfigError(asked + ": data sets are not composed with '+'");
@@ -128,7 +122,7 @@ DataChoice choose_data(std::span<const std::string> accepted, const std::string&
                 (absent.empty() ? "" : ", and " + join(absent) + " is not installed") + ")"};
   }
   throw DataError("no data: give --data DIR or ACP_DATA, or --data synthetic; the model takes " +
-                  join({accepted.begin(), accepted.end()}));
+                  join(accepted));
 }
 
 DataSet load_data(const DataChoice& choice, const LoadOptions& options) {

@@ -7,11 +7,11 @@
 #include <initializer_list>
 #include <limits>
 #include <map>
-#include <sstream>
 
 #include "acp/options.h"
 #include "comm/error.h"
 #include "compressors/registry.h"
+#include "compressors/text.h"
 #include "models/model.h"
 
 namespace acp::programs {
@@ -35,20 +35,16 @@ const std::map<std::string, ReduceOp>& reductions() {
   return known;
 }
 
+template <class Value>
+const std::string& name_in(const std::map<std::string, Value>& table, Value value) {
+  return std::ranges::find(table, value, &std::pair<const std::string, Value>::second)->first;
+}
+
 template <class Map>
 std::vector<std::string> names_of(const Map& map) {
   std::vector<std::string> result;
   result.reserve(map.size());
   for (const auto& entry : map) result.push_back(entry.first);
-  return result;
-}
-
-std::vector<std::string> pieces(const std::string& text, char separator) {
-  std::vector<std::string> result;
-  std::istringstream in(text);
-  for (std::string piece; std::getline(in, piece, separator);) {
-    if (!piece.empty()) result.push_back(piece);
-  }
   return result;
 }
 
@@ -66,7 +62,7 @@ std::vector<Kind> parse_ops(const std::string& text) {
     if (found == names.end()) {
       throw ConfigError(
           fmt::format("--op {}: unknown operation{}; known: {}, and all; several with / between", name,
-                      suggestion(name, names), joined(names)));
+                      suggestion(name, names), join(names)));
     }
     result.push_back(known[static_cast<std::size_t>(found - names.begin())]);
   }
@@ -116,6 +112,14 @@ void parse_tensors(const CommandLine& line, CommOptions& options) {
 }
 
 }  // namespace
+
+const std::string& name_of(at::ScalarType type) {
+  return name_in(types(), type);
+}
+
+const std::string& name_of(ReduceOp op) {
+  return name_in(reductions(), op);
+}
 
 std::int64_t parse_bytes(const std::string& option, const std::string& text) {
   auto digits = text;

@@ -38,6 +38,10 @@ struct CommOptions {
 // The table behind --help and docs/options.md.
 std::vector<Option> comm_option_table();
 
+// As --dtype and --reduce spell them.
+const std::string& name_of(at::ScalarType type);
+const std::string& name_of(ReduceOp op);
+
 // "1K" = 1024, as nccl-tests has it. ConfigError names option and value.
 std::int64_t parse_bytes(const std::string& option, const std::string& text);
 

@@ -18,38 +18,6 @@ namespace {
 
 using Kind = Collective::Kind;
 
-const char* name_of(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::average:
-      return "average";
-    case ReduceOp::min:
-      return "min";
-    case ReduceOp::max:
-      return "max";
-    default:
-      return "sum";
-  }
-}
-
-const char* name_of(at::ScalarType type) {
-  switch (type) {
-    case at::kFloat:
-      return "float32";
-    case at::kDouble:
-      return "float64";
-    case at::kHalf:
-      return "float16";
-    case at::kBFloat16:
-      return "bfloat16";
-    case at::kInt:
-      return "int32";
-    case at::kLong:
-      return "int64";
-    default:
-      return "uint8";
-  }
-}
-
 json times(const Timing& t) {
   return {{"time_us", t.median * 1e6}, {"p50_us", t.median * 1e6}, {"p99_us", t.p99 * 1e6},
           {"mean_us", t.mean * 1e6},   {"min_us", t.min * 1e6},    {"max_us", t.max * 1e6},

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <sstream>
 
 #include "comm/error.h"
 #include "compressors/registry.h"
@@ -34,15 +33,6 @@ std::int64_t parse_size(const std::string& text) {
         "--sizes {}: sizes are bytes from 4 to 16G, as in 1M/25M/100M (K, M, G are powers of 1000)", text));
   }
   return value * scale;
-}
-
-std::vector<std::string> pieces(const std::string& text, char separator) {
-  std::vector<std::string> result;
-  std::istringstream in(text);
-  for (std::string piece; std::getline(in, piece, separator);) {
-    if (!piece.empty()) result.push_back(piece);
-  }
-  return result;
 }
 
 // Every method, and the usual pairs.

@@ -8,6 +8,7 @@
 #include "benchmarks/acp-train/presets.h"
 #include "benchmarks/common/program.h"
 #include "comm/error.h"
+#include "compressors/text.h"
 #include "models/data_set.h"
 #include "models/model.h"
 
@@ -21,7 +22,7 @@ void list_models() {
     const auto& size = info->size;
     std::cout << fmt::format("{:<16} {:>14} {:>8}  {} (data: {})\n", info->name,
                              with_separators(static_cast<std::uint64_t>(size.parameters)), size.tensors,
-                             info->summary, joined(info->data_sets));
+                             info->summary, join(info->data_sets));
     const auto& recipe = info->defaults;
     std::cout << fmt::format(
         "{:<16} trained by: --optimizer {} --lr {} --momentum {} --weight-decay {} --clip {} --lr-schedule "

@@ -15,6 +15,7 @@
 #include "benchmarks/common/optimizers.h"
 #include "comm/error.h"
 #include "compressors/registry.h"
+#include "compressors/text.h"
 #include "models/data_set.h"
 #include "models/model.h"
 
@@ -121,7 +122,7 @@ std::string read_data_set(const CommandLine& line) {
   const auto& set = models::find_data_set(name);
   const auto& taken = models::choose_model(line.text("model")).info->data_sets;
   if (std::ranges::find(taken, set.name) == taken.end()) {
-    throw ConfigError(fmt::format("--data-set {}: the model takes {}", name, joined(taken)));
+    throw ConfigError(fmt::format("--data-set {}: the model takes {}", name, join(taken)));
   }
   const char* variable = std::getenv("ACP_DATA");
   const std::string data = line.given("data") || variable == nullptr ? line.text("data") : variable;

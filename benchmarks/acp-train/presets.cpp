@@ -8,6 +8,7 @@
 
 #include "benchmarks/common/command_line.h"
 #include "comm/error.h"
+#include "compressors/text.h"
 
 namespace acp::programs {
 
@@ -52,7 +53,7 @@ const Preset& find_preset(const std::string& name) {
     names.push_back(preset.name);
   }
   throw ConfigError(
-      fmt::format("--preset {}: unknown{}; known: {}", name, suggestion(dashed, names), joined(names)));
+      fmt::format("--preset {}: unknown{}; known: {}", name, suggestion(dashed, names), join(names)));
 }
 
 }  // namespace acp::programs

@@ -13,6 +13,7 @@
 
 #include "comm/error.h"
 #include "compressors/spec.h"
+#include "compressors/text.h"
 
 namespace acp::programs {
 
@@ -158,7 +159,7 @@ std::string CommandLine::choice(const std::string& name, const std::vector<std::
   const auto value = dashes(text(name));
   if (std::find(allowed.begin(), allowed.end(), value) == allowed.end()) {
     throw ConfigError(fmt::format("--{} {}: unknown{}; known: {}", name, text(name),
-                                  suggestion(value, allowed), joined(allowed)));
+                                  suggestion(value, allowed), join(allowed)));
   }
   return value;
 }
@@ -190,9 +191,12 @@ std::string suggestion(const std::string& name, const std::vector<std::string>& 
   return near.empty() ? "" : fmt::format(" (did you mean {}{}?)", prefix, near);
 }
 
-std::string joined(const std::vector<std::string>& names) {
-  std::string result;
-  for (const auto& name : names) result += (result.empty() ? "" : ", ") + name;
+std::vector<std::string> pieces(const std::string& text, char separator) {
+  std::vector<std::string> result;
+  std::istringstream in(text);
+  for (std::string piece; std::getline(in, piece, separator);) {
+    if (!piece.empty()) result.push_back(piece);
+  }
   return result;
 }
 

@@ -58,8 +58,8 @@ std::vector<Option> common_options();
 std::string suggestion(const std::string& name, const std::vector<std::string>& known,
                        const std::string& prefix = "");
 
-// "a, b, c"
-std::string joined(const std::vector<std::string>& names);
+// A list in one value: what stands between separators, without empty pieces.
+std::vector<std::string> pieces(const std::string& text, char separator);
 
 // "1,048,576"
 std::string with_separators(std::uint64_t value);

@@ -10,6 +10,7 @@
 
 #include "benchmarks/common/command_line.h"
 #include "comm/error.h"
+#include "compressors/text.h"
 
 namespace acp::programs {
 
@@ -25,7 +26,7 @@ const LrScheduleInfo& find(const std::string& name) {
     names.push_back(info.name);
   }
   throw ConfigError(fmt::format("unknown learning-rate schedule \"{}\"{}; known: {}", name,
-                                suggestion(name, names), joined(names)));
+                                suggestion(name, names), join(names)));
 }
 
 MethodSpec single(std::string_view spec) {

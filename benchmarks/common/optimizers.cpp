@@ -10,6 +10,7 @@
 #include "benchmarks/common/command_line.h"
 #include "benchmarks/common/lamb.h"
 #include "comm/error.h"
+#include "compressors/text.h"
 
 namespace acp::programs {
 
@@ -32,7 +33,7 @@ const OptimizerInfo& find(const std::string& name) {
     names.push_back(info.name);
   }
   throw ConfigError(
-      fmt::format("unknown optimizer \"{}\"{}; known: {}", name, suggestion(name, names), joined(names)));
+      fmt::format("unknown optimizer \"{}\"{}; known: {}", name, suggestion(name, names), join(names)));
 }
 
 // The setting in force; an optimizer without it takes none but 0.

@@ -4,6 +4,7 @@
 #include "benchmarks/acp-train/options.h"
 #include "benchmarks/acp-train/presets.h"
 #include "comm/error.h"
+#include "compressors/text.h"
 #include "tests/catch.h"
 
 using namespace acp::programs;
@@ -18,7 +19,7 @@ TrainOptions parse(const std::vector<std::string>& arguments) {
 }
 
 void fails(const std::vector<std::string>& arguments, const std::string& with) {
-  INFO(joined(arguments));
+  INFO(acp::join(arguments));
   CHECK_THROWS_AS(parse(arguments), acp::ConfigError);
   CHECK_THROWS_WITH(parse(arguments), ContainsSubstring(with));
   try {
