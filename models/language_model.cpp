@@ -25,13 +25,15 @@ Metric perplexity(const Sums& sums) {
   return {"perplexity", std::exp(sums.at("loss") / sums.at("tokens")), false};
 }
 
-SampleSpec text_sample(std::int64_t vocab, std::int64_t seq) {
-  return {{{{seq}, vocab}}, {{seq}, vocab}};
-}
-
-std::map<std::string, std::function<std::int64_t(const SampleSpec&)>> text_from_data() {
-  return {{"vocab", [](const SampleSpec& sample) { return sample.inputs.at(0).classes; }},
-          {"seq", [](const SampleSpec& sample) { return sample.inputs.at(0).shape.at(0); }}};
+ModelInfo text_entry(ModelInfo info) {
+  info.sample = [](const Values& values) -> SampleSpec {
+    constexpr std::int64_t most = 1 << 24;
+    const auto vocab = values.integer("vocab", 2, most), seq = values.integer("seq", 1, most);
+    return {{{{seq}, vocab}}, {{seq}, vocab}};
+  };
+  info.from_data = {{"vocab", [](const SampleSpec& sample) { return sample.inputs.at(0).classes; }},
+                    {"seq", [](const SampleSpec& sample) { return sample.inputs.at(0).shape.at(0); }}};
+  return info;
 }
 
 at::Tensor LanguageModel::loss(const Batch& batch) {

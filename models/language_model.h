@@ -20,11 +20,9 @@ at::Tensor mean_of_tokens(const at::Tensor& losses, const at::Tensor& target);
 Sums token_sums(const at::Tensor& losses, const Batch& batch);
 Metric perplexity(const Sums& sums);
 
-// Inputs {int64 [seq]} of `vocab` classes, target int64 [seq]: each token's next one.
-SampleSpec text_sample(std::int64_t vocab, std::int64_t seq);
-
-// ModelInfo::from_data of a model with the keys "vocab" and "seq".
-std::map<std::string, std::function<std::int64_t(const SampleSpec&)>> text_from_data();
+// With what the keys "vocab" and "seq", which all language models have, say of a sample (ModelInfo::sample,
+// from_data): input int64 [seq] of `vocab` classes, target int64 [seq]: each token's next one.
+ModelInfo text_entry(ModelInfo info);
 
 // A model that reads tokens from left to right and gives the next one's probability. The training loss is the
 // mean over tokens, the metric the perplexity.

@@ -101,7 +101,7 @@ class LstmLm final : public LanguageModel {
   std::optional<std::tuple<Tensor, Tensor>> state_;  // h and c, [layers, rows, hidden]
 };
 
-const bool registered = register_model({
+const bool registered = register_model(text_entry({
     .name = "lstm-lm",
     .summary = "LSTM over the words of a text, state carried from batch to batch",
     .size = {19'780'400, 11},
@@ -121,13 +121,8 @@ const bool registered = register_model({
                  .batch_size = 20,
                  .eval_batch_size = 10,
                  .epochs = 6},
-    .sample =
-        [](const Values& values) {
-          return text_sample(values.integer("vocab", 2, most), values.integer("seq", 1, most));
-        },
-    .from_data = text_from_data(),
     .make = [](const Values& values) { return std::make_shared<LstmLm>(lstm_options(values)); },
-});
+}));
 
 }  // namespace
 }  // namespace acp::models

@@ -70,7 +70,7 @@ std::shared_ptr<Model> make_transformer(const Values& values) {
                                          shape);
 }
 
-const bool registered = register_model({
+const bool registered = register_model(text_entry({
     .name = "transformer-lm",
     .summary = "Transformer over the words of a text, each sample by itself",
     .size = {155'999'232, 73},
@@ -91,13 +91,8 @@ const bool registered = register_model({
                  .batch_size = 8,
                  .eval_batch_size = 8,
                  .epochs = 3},
-    .sample =
-        [](const Values& values) {
-          return text_sample(values.integer("vocab", 2, most), values.integer("seq", 1, most));
-        },
-    .from_data = text_from_data(),
     .make = make_transformer,
-});
+}));
 
 }  // namespace
 }  // namespace acp::models

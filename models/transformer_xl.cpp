@@ -160,7 +160,7 @@ class TransformerXl final : public LanguageModel {
   std::vector<Tensor> memory_;  // per layer, what came into it: [rows, at most most_memory_, hidden]
 };
 
-const bool registered = register_model({
+const bool registered = register_model(text_entry({
     .name = "transformer-xl",
     .summary = "Transformer-XL: memory of the last segments, relative positions, adaptive softmax",
     .size = {191'950'298, 182},
@@ -185,13 +185,8 @@ const bool registered = register_model({
                  .batch_size = 8,
                  .eval_batch_size = 8,
                  .epochs = 3},
-    .sample =
-        [](const Values& values) {
-          return text_sample(values.integer("vocab", 2, most), values.integer("seq", 1, most));
-        },
-    .from_data = text_from_data(),
     .make = [](const Values& values) { return std::make_shared<TransformerXl>(xl_options(values)); },
-});
+}));
 
 }  // namespace
 }  // namespace acp::models
