@@ -5,23 +5,9 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${1:-${BUILD:-build}}
-program=$build/benchmarks/acp-comm
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-unset RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT ACP_BACKEND OMPI_COMM_WORLD_RANK
+name=acp-comm program=$build/benchmarks/acp-comm
+. tests/support/program.bash
 export OMP_NUM_THREADS=1 ACP_TIMEOUT=60
-passed=0 failed=0
-ok() { passed=$((passed + 1)); }
-no() { # NAME WHAT
-  failed=$((failed + 1))
-  echo "FAILED: $1: $2"
-  sed 's/^/    out: /' "$work/out" | tail -n 5
-  sed 's/^/    err: /' "$work/err" | tail -n 5
-}
-run() { # ARGUMENTS...: one process
-  timeout -k 5 120 "$program" "$@" >"$work/out" 2>"$work/err"
-  code=$?
-}
 tcp() { # N ARGUMENTS...
   timeout -k 5 120 scripts/run_tcp.sh "$1" "$program" "${@:2}" >"$work/out" 2>"$work/err"
   code=$?
@@ -30,36 +16,11 @@ mpi() { # N ARGUMENTS...
   timeout -k 5 120 mpirun -np "$1" --bind-to none --oversubscribe "$program" "${@:2}" >"$work/out" 2>"$work/err"
   code=$?
 }
-well() { if [ "$code" = 0 ]; then ok; else no "$1" "exit code $code"; fi; }
-refused() { # NAME TEXT: ended with 2 and one line that has the text
-  if [ "$code" != 2 ]; then
-    no "$1" "exit code $code instead of 2"
-  elif [ "$(wc -l <"$work/err")" != 1 ] || ! grep -q -- "$2" "$work/err"; then
-    no "$1" "not one line with \"$2\""
-  else
-    ok
-  fi
-}
-holds() { # NAME EXPRESSION over `rows`, the objects of $work/rows, which are then removed
-  if python3 - "$work/rows" "$2" <<'PY' >"$work/out" 2>"$work/err"; then ok; else no "$1" "does not hold: $2"; fi
-import json, math, sys
-rows = [json.loads(line) for line in open(sys.argv[1])]
-sys.exit(not eval("(" + sys.argv[2] + ")"))
-PY
-}
 with_mpi=''
 if command -v mpirun >/dev/null && ldd "$program" "$build"/libacp.so* 2>/dev/null | grep -q libmpi; then with_mpi=1; fi
 [ "$(id -u)" != 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-run --help
-well '--help'
-missing=''
-for option in $(grep -oE -- '--[a-z-]+' "$work/out" | sort -u); do
-  grep -q -- "$option\b" docs/options.md || missing="$missing $option"
-done
-if [ -z "$missing" ]; then ok; else no 'docs/options.md' "lacks$missing"; fi
-run --version
-if [ "$code" = 0 ] && grep -qE '^acp-comm [0-9.]+$' "$work/out"; then ok; else no '--version' "exit code $code"; fi
+describes_itself --tensors
 
 run --op all_reduc && refused 'unknown operation' 'did you mean all_reduce'
 run --min 1Q && refused 'unknown unit' '--min 1Q'

@@ -4,48 +4,10 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${1:-${BUILD:-build}}
-program=$build/benchmarks/acp-compress
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-unset RANK WORLD_SIZE OMPI_COMM_WORLD_RANK
-passed=0 failed=0
-ok() { passed=$((passed + 1)); }
-no() { # NAME WHAT
-  failed=$((failed + 1))
-  echo "FAILED: $1: $2"
-  sed 's/^/    out: /' "$work/out" | tail -n 5
-  sed 's/^/    err: /' "$work/err" | tail -n 5
-}
-run() { # ARGUMENTS...
-  timeout -k 5 300 "$program" "$@" >"$work/out" 2>"$work/err"
-  code=$?
-}
-refused() { # NAME TEXT: ended with 2 and one line that has the text
-  if [ "$code" != 2 ]; then
-    no "$1" "exit code $code instead of 2"
-  elif [ "$(wc -l <"$work/err")" != 1 ] || ! grep -q -- "$2" "$work/err"; then
-    no "$1" "not one line with \"$2\""
-  else
-    ok
-  fi
-}
-holds() { # NAME EXPRESSION over `rows`, the objects of $work/rows
-  if python3 - "$work/rows" "$2" <<'PY' >"$work/out" 2>"$work/err"; then ok; else no "$1" "does not hold: $2"; fi
-import json, math, sys
-rows = [json.loads(line) for line in open(sys.argv[1])]
-sys.exit(not eval("(" + sys.argv[2] + ")"))
-PY
-}
+name=acp-compress program=$build/benchmarks/acp-compress
+. tests/support/program.bash
 
-run --help
-if [ "$code" = 0 ] && grep -q -- --versus-torch "$work/out"; then ok; else no '--help' "exit code $code"; fi
-missing=''
-for option in $(grep -oE -- '--[a-z-]+' "$work/out" | sort -u); do
-  grep -q -- "$option\b" docs/options.md || missing="$missing $option"
-done
-if [ -z "$missing" ]; then ok; else no 'docs/options.md' "lacks$missing"; fi
-run --version
-if [ "$code" = 0 ] && grep -qE '^acp-compress [0-9.]+$' "$work/out"; then ok; else no '--version' "exit code $code"; fi
+describes_itself --versus-torch
 
 run --compressors topkk && refused 'unknown method' 'topk'
 run --compressors qsgd:bit=4 && refused 'unknown key' 'bits'
