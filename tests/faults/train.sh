@@ -221,6 +221,12 @@ wait $holder 2>/dev/null
 same 'port taken: code' "$code" 2
 if grep -E '^acp-train: ' "$work/err" | grep -qE "$port"; then ok; else no 'port taken' 'is not named'; fi
 
+# --- ranks that read unlike data ------------------------------------------------------------------------------------
+# shellcheck disable=SC2016
+run 120 mpirun -np 2 --bind-to none --oversubscribe bash -c \
+  'exec "$0" --model mnist --data "digits:train=$((512 + OMPI_COMM_WORLD_RANK * 64)),eval=256" --iterations 1 --quiet' "$train"
+expect 'ranks on unlike data' 2 'data set .*train=512.* on rank 0.*train=576.* on rank 1'
+
 # --- resume: two epochs at once = one, a new process, one more ------------------------------------------------------
 twice() { # NAME LAUNCHER RANKS COMPRESSOR
   local name=$1 launcher=$2 compressor=$3
