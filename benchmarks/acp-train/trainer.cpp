@@ -9,9 +9,9 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "acp/agreement.h"
 #include "acp/broadcast.h"
 #include "benchmarks/acp-train/checkpoints.h"
+#include "benchmarks/acp-train/job.h"
 #include "benchmarks/common/optimizers.h"
 #include "benchmarks/common/program.h"
 #include "comm/error.h"
@@ -26,32 +26,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-// A sample that is a sequence of tokens has as many as its first input is long.
-std::int64_t tokens_of(const models::SampleSpec& sample) {
-  if (sample.inputs.empty()) return 0;
-  const auto& first = sample.inputs.front();
-  return first.classes > 0 && first.shape.size() == 1 ? first.shape.front() : 0;
-}
-
-// The names of the sets that come into question, the preferred first.
-std::vector<std::string> sets_for(const models::ModelInfo& model, const TrainOptions& options) {
-  if (options.data_set.empty()) return model.data_sets;
-  return {options.data_set};
-}
-
-// Ranks that read unlike data, from folders of their own, would train on a mixture, or make unequal steps and
-// wait.
-void check_same_data(const Context& context, const std::string& name, const models::DataSet& data) {
-  const auto size = [](const std::shared_ptr<const models::Samples>& part) {
-    return fmt::format("{}", part ? part->size() : 0);
-  };
-  agreed([&] {
-    check_agreement(context.user_channel(), "data set",
-                    {name, models::to_string(data.sample), size(data.train) + " training samples",
-                     size(data.eval) + " evaluation samples", size(data.test) + " test samples"});
-  });
 }
 
 std::string given(const std::optional<double>& setting) {
@@ -96,21 +70,12 @@ Trainer::~Trainer() = default;
 
 void Trainer::prepare() {
   torch::manual_seed(options_.seed);
-  auto choice = models::choose_model(options_.model);
-  models::DataChoice data_choice;
-  agree(context_, [&] {
-    data_choice = models::choose_data(sets_for(*choice.info, options_), options_.data);
-    data_ = models::load_data(
-        data_choice, {.wanted = choice.sample(), .seed = options_.seed, .augment = options_.augment});
-    choice.fit(data_);
-    model_ = choice.make();
-    model_->set_label_smoothing(options_.label_smoothing);
-    model_->to(context_.device());
-  });
-  check_same_data(context_, data_choice.spec.to_string(), data_);
-  result_.data = data_choice.spec.to_string();
-  result_.data_sentence = data_choice.sentence;
-  result_.tokens_per_sample = tokens_of(data_.sample);
+  auto job = load_job(context_, options_);
+  model_ = std::move(job.model);
+  data_ = std::move(job.data);
+  result_.data = std::move(job.set);
+  result_.data_sentence = std::move(job.sentence);
+  result_.tokens_per_sample = job.tokens_per_sample;
   broadcast_parameters(*model_);
   // From here on every rank draws numbers of its own (dropout).
   torch::manual_seed(options_.seed + 0x9e3779b9U + static_cast<std::uint64_t>(context_.rank()));
