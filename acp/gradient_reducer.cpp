@@ -369,6 +369,7 @@ ReducerStatistics GradientReducer::statistics() const {
     s.encode_seconds = e.encode_seconds;
     s.decode_seconds = e.decode_seconds;
     s.compression_error = e.error_sum;
+    s.compression_error_squared = e.squared_error_sum;
     s.sent_elements = e.sent_elements;
   }
   return s;

@@ -41,6 +41,8 @@ struct ReducerStatistics {
   // Sum over the steps of |y - s| / |y|, y being all that this rank had to send (gradients and error
   // memories) and s what its messages stood for; 0 unless Options::compression_error(true).
   double compression_error = 0;
+  // The same sum of |y - s|^2, which is the total error of Sahu et al. 2021, section 4.
+  double compression_error_squared = 0;
   // Steps at which a policy changed a setting; of the run, those before a resume among them.
   std::uint64_t plan_changes = 0;
   // Elements other than zero that this rank's messages stood for, of methods that choose some (LEGACY's

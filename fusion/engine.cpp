@@ -156,6 +156,7 @@ void Engine::add_up() {
   }
   const std::lock_guard lock(mutex_);
   statistics_.sent_elements += static_cast<std::uint64_t>(elements);
+  statistics_.squared_error_sum += sum.lost;
   if (sum.input > 0) statistics_.error_sum += std::sqrt(sum.lost / sum.input);
 }
 

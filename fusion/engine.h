@@ -40,6 +40,7 @@ struct EngineStatistics {
   // Sum over the steps of |what this rank's messages lacked| / |what was to be sent|; 0 unless compressors
   // measure.
   double error_sum = 0;
+  double squared_error_sum = 0;     // the same of |what they lacked|^2, as it is
   std::uint64_t sent_elements = 0;  // Compressor::sent_elements(), of the compressors that count them
 };
 

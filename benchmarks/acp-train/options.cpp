@@ -285,7 +285,9 @@ std::vector<Option> train_option_table() {
 
       {"model", "SPEC", "mnist", "NAME[:key=value,...]", "Job"},
       {"data", "DIR", "",
-       "a set's folder, the folder of the sets, or synthetic (default: ACP_DATA, else built-in data)", "Job"},
+       "a set's folder, the folder of the sets, or data of no folder: synthetic, markov[:key=value,...] "
+       "(default: ACP_DATA, else built-in data)",
+       "Job"},
       {"data-set", "NAME", "", "which of the folder's sets (default: the one that the model prefers)", "Job"},
       {"no-augment", "", "", "take training samples as they are", "Job"},
       {"seq-len", "N", "", "length of a sequence: the model's key seq", "Job"},

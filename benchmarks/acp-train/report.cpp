@@ -40,6 +40,9 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
   const auto steps = static_cast<std::int64_t>(result.samples.size());
   const auto samples = static_cast<double>(steps * result.samples_per_step);
   const auto tokens = samples * static_cast<double>(result.tokens_per_sample);
+  const auto error = [&](double value) {
+    return options.reduction.compression_error() ? json(value) : json(nullptr);
+  };
   json object = {{"model", options.model},
                  {"preset", optional_text(options.preset)},
                  {"data", result.data},
@@ -83,8 +86,8 @@ json report(const Context& context, const TrainOptions& options, const TrainResu
                  {"payload_bytes_per_step", bytes(traffic.payload_bytes_per_step)},
                  {"dense_bytes_per_step", bytes(traffic.dense_bytes_per_step)},
                  {"compression_ratio", traffic.compression_ratio},
-                 {"compression_error",
-                  options.reduction.compression_error() ? json(traffic.compression_error) : json(nullptr)},
+                 {"compression_error", error(traffic.compression_error)},
+                 {"compression_error_squared", error(traffic.compression_error_squared)},
                  {"collectives_per_step", traffic.collectives_per_step},
                  {"bytes_sent_per_step", bytes(traffic.bytes_sent_per_step)},
                  {"bytes_sent_estimated", result.bytes_sent_estimated},

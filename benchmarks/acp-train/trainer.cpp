@@ -329,6 +329,7 @@ void Trainer::step(models::Epoch& epoch) {
   moved.payload_bytes = after.payload_bytes - before.payload_bytes;
   moved.dense_bytes = after.dense_bytes - before.dense_bytes;
   moved.compression_error = after.compression_error - before.compression_error;
+  moved.compression_error_squared = after.compression_error_squared - before.compression_error_squared;
   report_step(sample, loss.item<double>(), moved);
 }
 
@@ -351,7 +352,10 @@ void Trainer::report_step(const StepSample& sample, double loss, const ReducerSt
                          {"samples_per_second", rate},
                          {"payload_bytes", moved.payload_bytes},
                          {"dense_bytes", moved.dense_bytes}};
-  if (options_.reduction.compression_error()) line["compression_error"] = moved.compression_error;
+  if (options_.reduction.compression_error()) {
+    line["compression_error"] = moved.compression_error;
+    line["compression_error_squared"] = moved.compression_error_squared;
+  }
   if (reducer_->has_policy()) line["plan"] = describe_plan(*reducer_);
   metrics_->write(line);
 }

@@ -57,6 +57,9 @@ TrafficSummary summarize(const std::vector<Traffic>& snapshots, std::int64_t ele
   result.collectives_per_step = mean(first.reducer.collectives, last.reducer.collectives);
   result.compression_error =
       (last.reducer.compression_error - first.reducer.compression_error) / static_cast<double>(steps);
+  result.compression_error_squared =
+      (last.reducer.compression_error_squared - first.reducer.compression_error_squared) /
+      static_cast<double>(steps);
   result.bytes_sent_per_step = mean(first.bytes_sent, last.bytes_sent);
 
   const auto even = steps > 1 ? steps - steps % 2 : steps;

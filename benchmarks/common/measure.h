@@ -34,7 +34,7 @@ struct Traffic {
 };
 struct TrafficSummary {
   double payload_bytes_per_step = 0, dense_bytes_per_step = 0, bytes_sent_per_step = 0,
-         collectives_per_step = 0, compression_error = 0;
+         collectives_per_step = 0, compression_error = 0, compression_error_squared = 0;
   double compression_ratio = 1;  // dense / payload over an even number of steps (ACP-SGD's differ by turns)
   double wire_ratio = 0;         // dense fp32 by ring / bytes sent, over the same steps; 0 = nothing was sent
 };

@@ -14,10 +14,25 @@
 
 namespace acp::programs {
 
+namespace {
+
+// Open MPI's processes write into a terminal of its own making wherever mpirun's output goes: mpirun, the
+// parent of those on its host, shows where that is.
+bool ends_on_terminal(int descriptor) {
+  if (isatty(descriptor) != 1) return false;
+  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return true;
+  std::error_code error;
+  const auto target =
+      std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", getppid(), descriptor), error).string();
+  return !error && (target.starts_with("/dev/pts/") || target.starts_with("/dev/tty"));
+}
+
+}  // namespace
+
 Console::Console(bool silent, bool json_on_stdout)
     : stream_(json_on_stdout ? stderr : stdout),
       silent_(silent),
-      terminal_(!silent && isatty(fileno(stream_)) == 1) {}
+      terminal_(!silent && ends_on_terminal(fileno(stream_))) {}
 
 Console::~Console() {
   if (pending_) std::fputs("\r\033[K", stream_);

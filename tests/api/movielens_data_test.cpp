@@ -236,7 +236,7 @@ TEST_CASE("real MovieLens 100K", "[api][data]") {
 
   // From the ratings themselves the same items are left out, only the lists are others.
   const TempFolder temp;
-  fs::create_symlink(folder / "u.data.gz", temp.path() / "u.data.gz");
+  fs::create_symlink(fs::absolute(folder / "u.data.gz"), temp.path() / "u.data.gz");
   const DataSet own = load_set("ml-100k", temp.path());
   CHECK(own.sample == set.sample);
   const Batch lists = get_all(*set.eval), other = get_all(*own.eval);

@@ -76,6 +76,50 @@ TEST_CASE("an evaluation covers each sample once, with rank 0's buffers", "[api]
   }
 }
 
+TEST_CASE("a loss is per token where tokens are counted, other means are per sample", "[api][replicas]") {
+  struct Talking final : Counting {
+    // As many tokens in a sample as its number says, each with a loss of 3.
+    models::Sums no_sums() const override { return {{"count", 0}, {"loss", 0}, {"tokens", 0}, {"twos", 0}}; }
+    models::Sums evaluate(const models::Batch& batch) override {
+      const double tokens = batch.inputs[0].sum().item<double>();
+      const auto count = static_cast<double>(batch.size);
+      return {{"count", count}, {"loss", 3 * tokens}, {"tokens", tokens}, {"twos", 2 * count}};
+    }
+  };
+  run_local(2, [](Context& context) {
+    Talking model;
+    const models::LoaderOptions options{.rank = context.rank(), .size = context.size(), .batch_size = 4};
+    const auto result = programs::evaluate(context, model, std::make_shared<Numbers>(), options);
+    CHECK(*result.loss == Approx(3.0));
+    CHECK(result.means.at("twos") == Approx(2.0));
+    CHECK_FALSE(result.means.contains("tokens"));
+  });
+}
+
+TEST_CASE("training goes on after an evaluation with the state that it had", "[api][replicas]") {
+  struct Carrying final : Counting {
+    std::vector<at::Tensor> carried() const override { return state; }
+    void carry(std::vector<at::Tensor> given) override { state = std::move(given); }
+    models::Sums evaluate(const models::Batch& batch) override {
+      if (first) CHECK(state.empty());  // an evaluation begins a walk of its own
+      first = false;
+      state = {at::full({1}, -1.0)};
+      return Counting::evaluate(batch);
+    }
+    std::vector<at::Tensor> state{at::full({1}, 7.0)};
+    bool first = true;
+  };
+  run_local(1, [](Context& context) {
+    Carrying model;
+    models::LoaderOptions options;
+    options.batch_size = 4;
+    programs::evaluate(context, model, std::make_shared<Numbers>(), options);
+    CHECK_FALSE(model.first);
+    REQUIRE(model.state.size() == 1);
+    CHECK(model.state[0].item<double>() == 7.0);
+  });
+}
+
 TEST_CASE("frozen parameters are not trained", "[api][replicas]") {
   const Counting model;
   const auto parameters = unique_parameters(model);

@@ -71,21 +71,26 @@ TEST_CASE("squares: mistakes are named", "[api][squares]") {
 
 TEST_CASE("the compression error: what the messages lack, relative", "[api][squares]") {
   // Gradient (3, 4, 0, 0): top-k keeps the 4 and leaves the 3 of 5.
-  const auto error = [](const std::string& spec, const std::string& memory,
-                        at::ScalarType type = torch::kFloat) {
+  double squared = 0;
+  const auto error = [&](const std::string& spec, const std::string& memory,
+                         at::ScalarType type = torch::kFloat) {
     double sum = 0;
     run_local(2, [&](Context& context) {
       auto p = torch::zeros({2, 2}, torch::TensorOptions(type).requires_grad(true));
       GradientReducer reducer({{"p", p}}, Options().compressor(spec).memory(memory).compression_error(true));
       (p * torch::tensor({{3.F, 4.F}, {0.F, 0.F}})).sum().backward();
       reducer.synchronize();
-      if (context.rank() == 1) sum = reducer.statistics().compression_error;
+      if (context.rank() != 1) return;
+      sum = reducer.statistics().compression_error;
+      squared = reducer.statistics().compression_error_squared;
     });
     return sum;
   };
   CHECK(error("none", "") == 0);
+  CHECK(squared == 0);
   for (const auto* memory : {"none", "residual", "dgc"}) {
     CHECK(error("topk:ratio=0.25", memory) == Approx(0.6));
+    CHECK(squared == Approx(9));
     CHECK(error("topk:ratio=0.25,exchange=tree", memory) == Approx(0.6));
   }
   CHECK(error("topk:ratio=0.25", "residual", torch::kDouble) == Approx(0.6));

@@ -174,6 +174,9 @@ same 'metrics per step' "$(grep -c '"kind":"step"' "$work/m.json")" 2
 same 'quiet: bytes written' "$(cat "$work/out" "$work/err" | wc -c)" 0
 run 120 "$train" --model mnist --data "digits:train=512,eval=256" --batch-size 16 --iterations 2
 if grep -q $'\r' "$work/out"; then no 'no progress line into a pipe' 'carriage return'; else ok; fi
+# Open MPI gives its processes a terminal of its own.
+mpi 2 --model mnist --data "digits:train=512,eval=256" --batch-size 16 --iterations 2
+if grep -q $'\r.*step' "$work/out"; then no "no progress line into mpirun's pipe" 'progress line'; else ok; fi
 
 # --- ranks -----------------------------------------------------------------------------------------------------------
 for spec in none powersgd:rank=2 acpsgd:rank=2 fp16; do
