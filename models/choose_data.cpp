@@ -71,6 +71,10 @@ DataChoice choose_in_folder(const fs::path& folder, std::span<const std::string>
     throw DataError(origin + " " + folder.string() + ": no such folder, nor a data set's name (built in: " +
                     known_names(true) + "; with files in ACP_DATA: " + known_names(false) + ")");
   }
+  if (std::ranges::all_of(accepted, [](const auto& name) { return find_data_set(name).built_in(); })) {
+    const DataSetInfo& set = find_data_set(accepted.front());
+    return {&set, {set.name, {}}, {}, set.name + " (built in)"};
+  }
   std::vector<std::string> expected, with_files;
   for (const std::string& name : accepted) {
     const DataSetInfo& set = find_data_set(name);

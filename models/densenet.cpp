@@ -54,15 +54,18 @@ class DenseBlockImpl : public nn::Module {
 };
 TORCH_MODULE(DenseBlock);
 
+// For ImageNet, or for images of 32 pixels: these come to the first block as large as they are.
+template <bool is_for_imagenet>
 std::shared_ptr<Model> make_densenet(const Values& values) {
-  const double width = width_of(values);
-  const auto growth = scaled(32, width);
+  const auto growth = scaled(32, width_of(values));
   auto channels = 2 * growth;
   auto net = std::make_shared<ImageModel>();
-  net->add("conv0", conv(3, channels, 7, 2));
-  net->add("norm0", nn::BatchNorm2d(channels));
-  net->add("relu0", relu_in_place);
-  net->add("pool0", [](const Tensor& x) { return torch::max_pool2d(x, 3, 2, 1); });
+  net->add("conv0", is_for_imagenet ? conv(3, channels, 7, 2) : conv(3, channels, 3));
+  if (is_for_imagenet) {
+    net->add("norm0", nn::BatchNorm2d(channels));
+    net->add("relu0", relu_in_place);
+    net->add("pool0", [](const Tensor& x) { return torch::max_pool2d(x, 3, 2, 1); });
+  }
   const auto blocks = counts_of(values, "blocks", 4);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const auto number = std::to_string(i + 1);
@@ -82,24 +85,32 @@ std::shared_ptr<Model> make_densenet(const Values& values) {
   return net;
 }
 
-const bool registered = register_model(image_entry(
-    {
-        .name = "densenet121",
-        .summary = "DenseNet-121 for ImageNet (width=: of its growth rate 32)",
-        .size = {7'978'856, 364},
-        .small = "image=32,classes=10,width=0.25,blocks=2/2/2/2",
-        .keys = {{"blocks", "6/12/24/16", "layers of each of the four dense blocks"}},
-        .defaults = {.optimizer = "sgd:nesterov=on",
-                     .learning_rate = 0.1,
-                     .momentum = 0.9,
-                     .weight_decay = 1e-4,
-                     .schedule = "step:every=30,gamma=0.1",
-                     .batch_size = 32,
-                     .eval_batch_size = 100,
-                     .epochs = 90},
-        .make = make_densenet,
-    },
-    imagenet));
+ModelInfo entry(const char* name, const char* summary, ModelSize size, std::string schedule,
+                std::int64_t batch, std::int64_t epochs, decltype(ModelInfo::make) make) {
+  return {.name = name,
+          .summary = summary,
+          .size = size,
+          .small = "image=32,classes=10,width=0.25,blocks=2/2/2/2",
+          .keys = {{"blocks", "6/12/24/16", "layers of each of the four dense blocks"}},
+          .defaults = {.optimizer = "sgd:nesterov=on",
+                       .learning_rate = 0.1,
+                       .momentum = 0.9,
+                       .weight_decay = 1e-4,
+                       .schedule = std::move(schedule),
+                       .batch_size = batch,
+                       .eval_batch_size = 100,
+                       .epochs = epochs},
+          .make = std::move(make)};
+}
+
+const bool registered = register_model(
+    image_entry(entry("densenet121", "DenseNet-121 for ImageNet (width=: of its growth rate 32)",
+                      {7'978'856, 364}, "step:every=30,gamma=0.1", 32, 90, make_densenet<true>),
+                imagenet));
+const bool registered_cifar = register_model(
+    image_entry(entry("densenet121-cifar", "DenseNet-121 with a 3x3 stem and no pooling before the blocks",
+                      {6'956'298, 362}, "milestones:at=150/225,gamma=0.1", 64, 300, make_densenet<false>),
+                cifar));
 
 }  // namespace
 }  // namespace acp::models

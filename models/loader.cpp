@@ -177,7 +177,7 @@ TrainingLoader::TrainingLoader(std::shared_ptr<const Samples> samples, const Loa
                       " samples, and one step takes " + std::to_string(needed) + " (" +
                       std::to_string(options.size) + " ranks x batch size " +
                       std::to_string(options.batch_size) + " x " + std::to_string(options.passes_per_step) +
-                      " passes): use a smaller batch size");
+                      " passes): use a smaller batch size, shorter sequences or more data");
   }
 }
 

@@ -39,11 +39,21 @@ SampleSpec ModelChoice::sample() const {
 }
 
 void ModelChoice::fit(const DataSet& data) {
+  ModelChoice exact = *this;  // with no more words than the data have
   for (const auto& [key, value_of] : info->from_data) {
-    if (!spec.values.contains(key) && !data.sample.inputs.empty())
-      spec.values[key] = std::to_string(value_of(data.sample));
+    if (data.sample.inputs.empty()) continue;
+    const auto needed = std::to_string(value_of(data.sample));
+    const auto [place, is_new] = spec.values.emplace(key, needed);
+    exact.spec.values[key] = place->second;
+    // A vocabulary may be padded: words that no text has cost memory alone.
+    if (is_new || key != "vocab") continue;
+    if (Values(spec, info->keys).integer(key, 1, std::int64_t{1} << 40) < value_of(data.sample)) {
+      throw ConfigError("model " + info->name + ": vocab=" + place->second + " is less than the " + needed +
+                        " words of " + data.name);
+    }
+    exact.spec.values[key] = needed;
   }
-  if (const SampleSpec wanted = sample(); !(wanted == data.sample)) {
+  if (const SampleSpec wanted = exact.sample(); !(wanted == data.sample)) {
     throw ConfigError("the model takes samples of " + to_string(wanted) + ", and " + data.name + " has " +
                       to_string(data.sample));
   }

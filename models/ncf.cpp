@@ -80,7 +80,7 @@ class Ncf final : public Model {
     if (gmf_user) parts.push_back(gmf_user(user) * gmf_item(item));
     if (mlp_user) {
       Tensor x = torch::cat({mlp_user(user), mlp_item(item)}, -1);
-      for (auto& layer : layers) x = torch::relu(layer(drop(x)));
+      for (auto& layer : layers) x = drop(torch::relu(layer(x)));
       parts.push_back(x);
     }
     return out(parts.size() == 1 ? parts[0] : torch::cat(parts, -1)).squeeze(-1);
@@ -160,7 +160,7 @@ const bool registered = register_model({
     .keys = {{"form", "neumf", "neumf, gmf or mlp"},
              {"factors", "8", "width of the factorisation's embeddings"},
              {"mlp", "64/32/16/8", "widths of the perceptron: input (user and item), layers"},
-             {"dropout", "0", "before each layer of the perceptron, 0 to 0.99"},
+             {"dropout", "0", "after each hidden layer of the perceptron, 0 to 0.99"},
              {"users", "943", "the data's, if not given"},
              {"items", "1682", "the data's, if not given"}},
     .data_sets = {"ml-100k", "ml-1m", "ml-20m", "synthetic"},

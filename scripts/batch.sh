@@ -41,12 +41,13 @@ case "${1:-}" in
 esac
 
 if [ "$scale" = 2 ]; then ranks=${nworkers:-32}; elif [ "$scale" = 1 ]; then ranks=${nworkers:-4}; else ranks=${nworkers:-2}; fi
+batch_ranks=$ranks # a point's may be fewer
 out=${out:-$ROOT/results/$batch-$scale-$ranks${link:+-$link}}
-mkdir -p "$out/metrics"
-out=$(cd "$out" && pwd)
-[ "${fresh:-0}" = 0 ] || rm -f "$out"/runs.json "$out"/metrics/*
-touch "$out/runs.json"
 if [ "${dry:-0}" = 0 ]; then
+  mkdir -p "$out/metrics"
+  out=$(cd "$out" && pwd)
+  [ "${fresh:-0}" = 0 ] || rm -f "$out"/runs.json "$out"/metrics/*
+  touch "$out/runs.json"
   # Points that are there already stand under this run's title, so they have to be of the same settings.
   settings="batch=$batch scale=$scale nworkers=$ranks link=${link:-}${iterations_of_all:+ iterations_of_all=$iterations_of_all}"
   before=$(cat "$out/settings" 2>/dev/null || printf 'unknown settings')
@@ -59,6 +60,16 @@ fi
 failed=0 begun=$SECONDS
 if [ "$scale" != 2 ]; then export hosts=${hosts:-localhost:$((ranks > 8 ? ranks : 8))}; fi
 
+declare -A known_works=() known_methods=() known_parts=()
+# known VARIABLE NAMES...: every value of the variable is one of the names
+known() {
+  local value
+  for value in ${!1:-}; do
+    wanted "$value" "${*:2}" || { printf 'batch.sh: %s=%s: %s has %s\n' "$1" "$value" "$batch" "$(sort_words "${@:2}")" >&2 && exit 2; }
+  done
+}
+sort_words() { printf '%s\n' "$@" | sort | paste -sd ' '; }
+
 wanted() { # VALUE LIST: whether the list (all if empty) has it
   [ -z "$2" ] || [[ " $2 " == *" $1 "* ]]
 }
@@ -67,9 +78,11 @@ wanted() { # VALUE LIST: whether the list (all if empty) has it
 point() {
   local work_name=$1 method=$2 label=$1/$2${3:+/$3} file
   shift 3
+  known_works[$work_name]=1 known_methods[$method]=1
   wanted "$work_name" "${works:-}" || return 0
   wanted "$method" "${methods:-}" || return 0
-  if grep -qF "\"name\":\"$label\"" "$out/runs.json"; then return 0; fi
+  # A dry run shows every point.
+  if [ "${dry:-0}" = 0 ] && grep -qF "\"name\":\"$label\"" "$out/runs.json"; then return 0; fi
   # shellcheck disable=SC2034 # read by name
   local dnn='' bs='' senlen='' iterations='' warmup='' epochs='' threshold='' overlap='' memory='' policy='' data='' rank='' opt='' measures='' preset=''
   local more=() args=()
@@ -80,7 +93,7 @@ point() {
   done
   [ $# = 0 ] || shift
   file=$out/metrics/${label//[^A-Za-z0-9=.-]/_}.json
-  rm -f "$file" # of a run that was interrupted
+  [ "${dry:-0}" != 0 ] || rm -f "$file" # of a run that was interrupted
   for variable in measures preset dnn bs senlen iterations warmup epochs threshold overlap memory policy data rank opt; do
     [ -z "${!variable}" ] || args+=("$variable=${!variable}")
   done
@@ -110,13 +123,15 @@ choose_link() { # WORK perf.sh's variables...
     if [ -z "${links[$1]:-}" ]; then
       local probe
       probe=$(mktemp)
-      env "${@:2}" nworkers="$ranks" opt=ssgd data=synthetic epochs='' iterations=4 warmup=2 policy=uniform memory='' json="$probe" \
-        hosts="localhost:$ranks" "$ROOT/scripts/perf.sh" --no-eval >/dev/null || fail "batch.sh: the trial run of $1 failed"
+      env "${@:2}" nworkers="$batch_ranks" opt=ssgd data=synthetic epochs='' iterations=4 warmup=2 policy=uniform memory='' json="$probe" \
+        hosts="localhost:$batch_ranks" "$ROOT/scripts/perf.sh" --no-eval >/dev/null || fail "batch.sh: the trial run of $1 failed"
       links[$1]=$("${PY:-python3}" -c '
 import json, sys
 run = json.loads(open(sys.argv[1]).readlines()[-1])
-seconds = 5e-3 * run["step_ms"]["compute"]
-print("%dkbit" % max(1, round(8 * run["bytes_sent_per_step"] / seconds / 1e3)))' "$probe")
+sent, seconds = run["bytes_sent_per_step"], 5e-3 * run["step_ms"]["compute"]
+if not sent:
+    sys.exit("batch.sh: link=auto: one rank sends nothing; set nworkers to 2 or more")
+print("%dkbit" % max(1, round(8 * sent / seconds / 1e3)))' "$probe") || exit 2
       rm -f "$probe"
       say "$1: links of ${links[$1]}"
     fi
@@ -126,8 +141,10 @@ print("%dkbit" % max(1, round(8 * run["bytes_sent_per_step"] / seconds / 1e3)))'
 }
 
 [ -z "${link:-}" ] || set_up_links
-part() { wanted "$1" "${parts:-}"; }
+part() { known_parts[$1]=1 && wanted "$1" "${parts:-}"; }
 "batch_$batch"
+known methods "${!known_methods[@]}"
+[ -z "${parts:-}" ] || [ ${#known_parts[@]} = 0 ] || known parts "${!known_parts[@]}"
 [ -z "${link:-}" ] || [ "${dry:-0}" != 0 ] || { "$cluster" --prefix "$prefix" down >/dev/null && trap - EXIT; }
 
 [ "${dry:-0}" = 0 ] || exit 0

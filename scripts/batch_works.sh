@@ -108,7 +108,7 @@ convergence() {
     ncf/0) dnn=ncf bs=256 iterations=300 ;;
     ncf/1) dnn=ncf bs=256 epochs=5 ;;
     ncf/2) dnn=ncf:factors=64,mlp=256/256/128/64,dropout=0.5 bs=$((1048576 / ranks)) epochs=30 more=("${from[@]}" --optimizer adam:beta1=0.25,beta2=0.5 --lr 0.0045) ;;
-    *) fail "batch.sh: no work $1 at scale $scale" ;;
+    *) printf 'batch.sh: no work %s at scale %s\n' "$1" "$scale" >&2 && exit 2 ;;
   esac
   more+=(--log-every 1)
 }
@@ -233,7 +233,7 @@ batch_granularity() {
     point "$name" ssgd '' opt=ssgd
     for compressor in topk:ratio=0.01 topk:ratio=0.001 terngrad; do
       for how in layer bucket model; do
-        point "$name" "${compressor/:ratio=/-}" "granularity=$how" opt=$compressor threshold=1 -- --granularity $how
+        point "$name" "${compressor/:ratio=/-}" "granularity=$how" opt=$compressor threshold=1 memory=none -- --granularity $how
       done
     done
   done

@@ -8,6 +8,9 @@ set -euo pipefail
 # shellcheck source=scripts/env.sh
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 case "${1:-}" in -h | --help) usage "$0" && exit ;; esac
+if [ "${hosts+given}" = given ] && [ -z "${hosts// /}" ]; then
+  printf 'perf.sh: hosts is empty: name hosts, or unset it for this machine\n' >&2 && exit 2
+fi
 given_dnn=${dnn:-} given_opt=${opt:-} # a preset has its own
 # shellcheck source=envs.conf
 . "$ROOT/envs.conf"
@@ -71,7 +74,11 @@ add data "$data"
 add metrics "$metrics"
 add name "$name"
 add project "$project"
-[ "$overlap" != 0 ] || options+=(--no-overlap)
+case "$overlap" in
+  1) ;;
+  0) options+=(--no-overlap) ;;
+  *) refuse "overlap=$overlap: 1 (reduce during the backward pass) or 0 (after it)" ;;
+esac
 [ "$verbose" != 0 ] || options+=(--quiet)
 if [ "$measures" = 1 ]; then
   # The published benchmarks' plain SGD and rates, which random labels do not drive to infinity; nothing of a model's own
@@ -84,7 +91,6 @@ options+=("$@")
 # --- where to run it ---
 number nworkers 1
 read -ra list <<<"$hosts"
-[ ${#list[@]} -gt 0 ] || refuse "hosts is empty: name[:slots] of each machine, as in hosts=\"a:4 b:4\""
 names=() slots=() total=0
 for host in "${list[@]}"; do
   [[ $host =~ ^[A-Za-z0-9._-]+(:[1-9][0-9]*)?$ ]] || refuse "hosts: \"$host\" is not name[:slots]"

@@ -59,6 +59,8 @@ class Run:
         self.record = record
         parts = (record.get("name") or "").split("/")
         if len(parts) < 2:
+            if "model" not in record:
+                sys.exit("plot.py: a line is no run of acp-train (--json); is it a --metrics file?")
             parts = [record["model"], record["compressor"]]
         self.work, self.method, self.variant = parts[0], parts[1], "/".join(parts[2:])
         self.label = "/".join(parts[1:])
@@ -266,12 +268,12 @@ class Painter:
                 axis.bar(range(len(mine)), values, bottom=bottom, label=part, color=colour, width=0.65)
                 bottom = [a + b for a, b in zip(bottom, values)]
             for x, top in enumerate(bottom):
-                axis.text(x, top, f"{top:.3g}", ha="center", va="bottom", fontsize=7)
+                axis.text(x, top, f"{top:.0f}" if top >= 100 else f"{top:.3g}", ha="center", va="bottom", fontsize=7)
             axis.set_xticks(range(len(mine)), [label(r) for r in mine], rotation=30, ha="right")
             axis.set_title(work)
             axis.set_ylabel("ms per step")
-            axis.margins(y=0.1)
-        axes[0].legend(fontsize=7, frameon=False)
+            axis.margins(y=0.25)  # room for the legend
+        axes[0].legend(fontsize=7, frameon=False, ncols=2)
         self.save(figure, name, caption)
 
     def sweep(self, runs, key):

@@ -5,12 +5,14 @@
 # the variables of envs.conf (nworkers, opt, policy, epochs, bs, data, ...).
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
-case "${dnn:-resnet18-cifar}${topk:++}" in
+more=''
+[ "${topk:-0}" = 0 ] || more=+
+case "${dnn:-resnet18-cifar}$more" in
   resnet18 | resnet18-cifar) preset=accordion-resnet18-cifar10 ;;
   resnet18+ | resnet18-cifar+) preset=accordion-topk-resnet18-cifar10 ;;
   resnet18-cifar100) preset=accordion-resnet18-cifar100 ;;
   densenet121) preset=accordion-densenet121-cifar10 ;;
   lstm*) preset=accordion-lstm-ptb ;;
-  *) printf 'run_accordion.sh: dnn=%s%s: none of its experiments; the script says at its top which there are\n' "${dnn:-}" "${topk:+ topk=$topk}" >&2 && exit 2 ;;
+  *) printf 'run_accordion.sh: dnn=%s%s: none of its experiments; the script says at its top which there are\n' "${dnn:-}" "${more:+ topk=$topk}" >&2 && exit 2 ;;
 esac
 exec env -u dnn preset="$preset" "$here/perf.sh" "$@"

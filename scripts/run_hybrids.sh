@@ -5,5 +5,9 @@
 # Settings by the variables of envs.conf (nworkers, epochs, bs, data, ...).
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
+case "${dnn:-lstm}" in
+  lstm*) ;;
+  *) printf 'run_hybrids.sh: dnn=%s: its network is an LSTM (dnn=lstm, or nothing)\n' "$dnn" >&2 && exit 2 ;;
+esac
 if [ "${adacomp:-0}" != 0 ]; then preset=hybrids-adacomp-lstm-ptb; else preset=hybrids-lstm-ptb; fi
 exec env -u dnn preset="$preset" "$here/perf.sh" "$@"

@@ -5,13 +5,15 @@
 # (transformer-xl). Settings by the variables of envs.conf (nworkers, opt, policy, epochs, bs, data, ...).
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
-case "${dnn:-resnet18-cifar}${accordion:++}" in
+more=''
+[ "${accordion:-0}" = 0 ] || more=+
+case "${dnn:-resnet18-cifar}$more" in
   resnet18 | resnet18-cifar) preset=lgreco-resnet18-cifar10 ;;
   resnet18-cifar100) preset=lgreco-resnet18-cifar100 ;;
   resnet50) preset=lgreco-resnet50-imagenet ;;
   transformer-xl) preset=lgreco-transformer-xl-wikitext103 ;;
   transformer-xl+) preset=lgreco-accordion-transformer-xl-wikitext103 ;;
   transformer-lm) preset=lgreco-transformer-lm-wikitext103 ;;
-  *) printf 'run_lgreco.sh: dnn=%s%s: none of its experiments; the script says at its top which there are\n' "${dnn:-}" "${accordion:+ accordion=$accordion}" >&2 && exit 2 ;;
+  *) printf 'run_lgreco.sh: dnn=%s%s: none of its experiments; the script says at its top which there are\n' "${dnn:-}" "${more:+ accordion=$accordion}" >&2 && exit 2 ;;
 esac
 exec env -u dnn preset="$preset" "$here/perf.sh" "$@"

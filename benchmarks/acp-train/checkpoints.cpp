@@ -45,6 +45,7 @@ std::string to_meta(const TrainState& state) {
   const auto& p = state.position;
   json meta = {{"job", state.job},
                {"batch", p.batch},
+               {"samples_per_batch", p.samples_per_batch},
                {"loss_steps", p.loss_steps},
                {"loss_sum", number(p.loss_sum)},
                {"train_loss", number(p.train_loss)},
@@ -74,12 +75,13 @@ Place read_place(const CheckpointInfo& checkpoint, const std::string& job) {
     p.step = static_cast<std::int64_t>(checkpoint.step);
     p.epoch = static_cast<std::int64_t>(checkpoint.epoch);
     p.batch = meta.at("batch");
+    p.samples_per_batch = meta.at("samples_per_batch");
     p.loss_steps = meta.at("loss_steps");
     p.loss_sum = number(meta.at("loss_sum"), where);
     p.train_loss = number(meta.at("train_loss"), where);
     place.settings = meta.at("settings");
     for (const auto& x : meta.at("schedule")) place.schedule.push_back(number(x, where));
-    if (p.step < 0 || p.epoch < 0 || p.batch < 0 || p.loss_steps < 0) {
+    if (p.step < 0 || p.epoch < 0 || p.batch < 0 || p.samples_per_batch < 1 || p.loss_steps < 0) {
       throw DataError(fmt::format("{} is damaged: the place in the run is negative", where));
     }
     return place;

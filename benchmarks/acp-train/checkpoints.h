@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "acp/gradient_reducer.h"
-#include "benchmarks/acp-train/trainer.h"
+#include "benchmarks/acp-train/position.h"
+#include "benchmarks/common/lr_schedule.h"
+#include "models/model.h"
 
 namespace acp::programs {
 

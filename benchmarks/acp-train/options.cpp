@@ -50,6 +50,10 @@ Settings recipe(const models::TrainingDefaults& defaults) {
           {"epochs", fmt::format("{}", defaults.epochs)}};
 }
 
+bool optimizers_own(const std::string& name) {
+  return name == "lr" || name == "momentum" || name == "weight-decay";
+}
+
 // What the compressor needs in place of the model's recipe.
 Settings recipe(const CompressorFactory& factory) {
   Settings settings;
@@ -61,13 +65,20 @@ Settings recipe(const CompressorFactory& factory) {
 
 // The user's word first, then the preset's, then the compressor's recipe, then the model's, then the table's.
 // A compressor that the user names comes before the preset, which was made for another. Rate, momentum and
-// decay are meant for the optimizer beside them: they are left out when the user takes another.
+// decay are meant for the optimizer beside them: the model's are left out when the preset has another, both
+// when the user takes another.
 void fill_defaults(CommandLine& line, TrainOptions& options) {
   const auto preset = line.given("preset") ? find_preset(line.text("preset")).settings : Settings{};
   for (const auto& [name, value] : preset) {
     if (name == "model" || name == "compressor") line.set_default(name, value);
   }
-  Settings all = recipe(models::choose_model(line.text("model")).info->defaults);
+  const auto& defaults = models::choose_model(line.text("model")).info->defaults;
+  Settings all = recipe(defaults);
+  const auto& chosen = std::ranges::find(preset, "optimizer", &Settings::value_type::first);
+  if (chosen != preset.end() &&
+      find_optimizer(chosen->second).name != find_optimizer(defaults.optimizer).name) {
+    std::erase_if(all, [](const auto& setting) { return optimizers_own(setting.first); });
+  }
   const auto end_of_model = static_cast<std::ptrdiff_t>(all.size());
   all.insert(all.end(), preset.begin(), preset.end());
   for (const auto& [name, value] : all) {
@@ -79,8 +90,7 @@ void fill_defaults(CommandLine& line, TrainOptions& options) {
   if (taken == "sgd") own = recipe(CompressorFactory(line.text("compressor"), {}));
   all.insert(line.given("compressor") ? all.end() : all.begin() + end_of_model, own.begin(), own.end());
   for (const auto& [name, value] : all) {
-    if (taken == planned || (name != "lr" && name != "momentum" && name != "weight-decay"))
-      line.set_default(name, value);
+    if (taken == planned || !optimizers_own(name)) line.set_default(name, value);
   }
   if (taken != planned) {
     for (const auto& [name, value] : own) line.set_default(name, value);
@@ -119,6 +129,11 @@ std::string read_model(const CommandLine& line) {
 std::string read_data_set(const CommandLine& line) {
   const auto& name = line.text("data-set");
   if (name.empty()) return {};
+  if (name.find(':') != std::string::npos) {
+    throw ConfigError(fmt::format(
+        "--data-set {}: a name alone; keys go with --data, as in ACP_DATA=DIR acp-train --data {}", name,
+        name));
+  }
   const auto& set = models::find_data_set(name);
   const auto& taken = models::choose_model(line.text("model")).info->data_sets;
   if (std::ranges::find(taken, set.name) == taken.end()) {
@@ -159,16 +174,14 @@ void read_job(const CommandLine& line, TrainOptions& options) {
 
 // "bias,norm"
 std::vector<std::string> read_no_decay(const CommandLine& line) {
-  std::vector<std::string> kinds;
   const auto& text = line.text("no-decay");
-  for (std::size_t begin = 0; begin < text.size();) {
-    const auto end = std::min(text.find(',', begin), text.size());
-    kinds.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-    if (kinds.back() == "bias" || kinds.back() == "norm") continue;
+  if (text.empty()) return {};
+  auto kinds = pieces(text, ',');
+  for (const auto& kind : kinds) {
+    if (kind == "bias" || kind == "norm") continue;
     throw ConfigError(
-        fmt::format("--no-decay {}: \"{}\" is unknown{}; known: bias, norm, or both as bias,norm", text,
-                    kinds.back(), suggestion(kinds.back(), {"bias", "norm"})));
+        fmt::format("--no-decay {}: \"{}\" is unknown{}; known: bias, norm, or both as bias,norm", text, kind,
+                    suggestion(kind, {"bias", "norm"})));
   }
   return kinds;
 }
@@ -182,8 +195,19 @@ void read_optimizer(const CommandLine& line, TrainOptions& options) {
   if (!line.text("weight-decay").empty()) options.weight_decay = line.number("weight-decay", 0, infinity);
   make_optimizer(options.optimizer, {at::zeros({1})}, {options.lr, options.momentum, options.weight_decay});
   options.no_decay = read_no_decay(line);
-  options.label_smoothing = line.number("label-smoothing", 0, 1);
-  options.lr_schedule = LrSchedule(line.text("lr-schedule"), {}).spec();
+  options.label_smoothing = line.number("label-smoothing", 0, 0.999);
+  const LrSchedule schedule(line.text("lr-schedule"), {});
+  options.lr_schedule = schedule.spec();
+  for (const auto* name : {"lr", "scale-lr"}) {
+    if (!line.given(name) || schedule.uses_base_rate()) continue;
+    throw ConfigError(
+        fmt::format("--{}: the schedule {} has rates of its own; change its value=, or name another, such as "
+                    "--lr-schedule constant",
+                    name, options.lr_schedule));
+  }
+  if (schedule.listens() && !options.evaluate) {
+    throw ConfigError("--no-eval: the schedule plateau waits for evaluations; name another --lr-schedule");
+  }
   options.lr_warmup = line.text("lr-warmup");
   lr_warmup_steps(options.lr_warmup, 1);
   options.clip = line.number("clip", 0, infinity);
@@ -213,7 +237,6 @@ std::string policy_of(const CommandLine& line) {
     auto parts = parse_spec(text);
     auto value = line.text(option);
     std::ranges::replace(value, ',', '/');
-    if (value.empty()) continue;  // the default
     parts[0].values[key] = value;
     text.clear();
     for (const auto& part : parts) {

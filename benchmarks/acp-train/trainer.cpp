@@ -4,10 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <torch/torch.h>
 
-#include <cmath>
 #include <cstdlib>
-#include <limits>
-#include <nlohmann/json.hpp>
 
 #include "acp/broadcast.h"
 #include "benchmarks/acp-train/checkpoints.h"
@@ -30,29 +27,6 @@ double seconds_since(Clock::time_point begin) {
 
 std::string given(const std::optional<double>& setting) {
   return setting ? fmt::format("{}", *setting) : "the optimizer's own";
-}
-
-nlohmann::json figure(const Evaluation& evaluation) {
-  return {{"name", evaluation.metric.name}, {"value", evaluation.metric.value}};
-}
-
-// What a policy has chosen, in a few numbers.
-nlohmann::json describe_plan(const GradientReducer& reducer) {
-  double least = 0, most = 0, sum = 0;
-  std::size_t whole = 0, given = 0;
-  for (const auto& [name, level] : reducer.levels()) {
-    if (!level || std::isnan(*level)) {
-      whole += !level;
-      continue;
-    }
-    least = given == 0 ? *level : std::min(least, *level);
-    most = std::max(most, *level);
-    sum += *level;
-    ++given;
-  }
-  nlohmann::json plan = {{"whole", whole}, {"changes", reducer.statistics().plan_changes}};
-  if (given > 0) plan["level"] = {{"min", least}, {"mean", sum / static_cast<double>(given)}, {"max", most}};
-  return plan;
 }
 
 }  // namespace
@@ -115,6 +89,7 @@ void Trainer::plan_run() {
   agree(context_, [&] { loader_.emplace(data_.train, loader); });
 
   result_.samples_per_step = options_.batch_size * passes_ * context_.size();
+  position_.samples_per_batch = options_.batch_size * context_.size();
   steps_per_epoch_ = loader_->batches() / passes_;
   total_steps_ =
       options_.iterations > 0 ? options_.warmup + options_.iterations : options_.epochs * steps_per_epoch_;
@@ -125,6 +100,27 @@ void Trainer::plan_run() {
   run.warmup_steps = lr_warmup_steps(options_.lr_warmup, run.steps_per_epoch);
   result_.lr_warmup_steps = static_cast<std::int64_t>(run.warmup_steps);
   schedule_.emplace(options_.lr_schedule, run);
+}
+
+// A checkpoint of another number of ranks or samples counted batches of another size: this run goes on after
+// as many samples of the epoch, and makes the epochs that are left.
+void Trainer::fit_place() {
+  const auto samples = options_.batch_size * context_.size();
+  if (const auto before = std::exchange(position_.samples_per_batch, samples);
+      before > 0 && before != samples)
+    position_.batch = position_.batch * before / samples / passes_ * passes_;
+  if (options_.epochs > 0) {
+    total_steps_ =
+        position_.step + (options_.epochs - position_.epoch) * steps_per_epoch_ - position_.batch / passes_;
+  }
+}
+
+// Epochs and their parts decide, where the run counts epochs: steps before a resume may have been of another
+// size.
+std::uint64_t Trainer::schedule_step() const {
+  const auto step =
+      options_.epochs > 0 ? position_.epoch * steps_per_epoch_ + position_.batch / passes_ : position_.step;
+  return static_cast<std::uint64_t>(step);
 }
 
 // Once the length of the run is known, which policies ask for.
@@ -202,6 +198,7 @@ TrainResult Trainer::run() {
       if (context_.rank() == 0) log_warning(line);
     }
     saved_at_ = position_.step;
+    fit_place();
     console_.line(fmt::format("resumed after step {} from {}", position_.step, options_.checkpoint));
   }
   console_.line(fmt::format("{} ({} parameters) on {}, {} ranks x {}, {}, {}", options_.model,
@@ -220,8 +217,8 @@ TrainResult Trainer::run() {
   if (result_.stopped_by == 0 && options_.evaluate && data_.test) {
     auto test_options = eval_options_;
     test_options.batch_size = options_.test_batch_size;
-    result_.test = programs::evaluate(context_, *model_, data_.test, test_options);
-    console_.line("test: " + to_string(result_.test->metric));
+    result_.test = evaluate_on(data_.test, test_options);
+    if (result_.test) console_.line("test: " + to_string(result_.test->metric));
   }
   result_.end = position_;
   if (result_.traffic.empty())
@@ -243,12 +240,19 @@ TrainResult Trainer::run() {
 
 void Trainer::train_epoch() {
   auto epoch = loader_->epoch(position_.epoch, position_.batch);
-  if (position_.batch == 0) model_->reset_state();  // else it goes on where a checkpoint left it
+  if (position_.batch == 0) {  // else all goes on where a checkpoint left it
+    model_->reset_state();
+    if (options_.epochs > 0) {
+      reducer_->learning_rate(schedule_->at(schedule_step()));
+      reducer_->start_epoch(static_cast<std::uint64_t>(position_.epoch));
+    }
+  }
   while (position_.step < total_steps_ && !epoch_complete()) {
     step(epoch);
     result_.stopped_by = stop_.poll(context_);
     if (result_.stopped_by != 0) return;
     if (options_.eval_every > 0 && position_.step % options_.eval_every == 0) evaluate_between();
+    if (result_.stopped_by != 0) return;
     if (options_.checkpoint_every > 0 && position_.step % options_.checkpoint_every == 0) save();
   }
 }
@@ -289,7 +293,7 @@ void Trainer::step(models::Epoch& epoch) {
   if (measured() && result_.traffic.empty())
     result_.traffic.push_back({before, reducer_->traffic().bytes_sent});
   const auto begin = Clock::now();
-  lr_ = schedule_->at(static_cast<std::uint64_t>(position_.step));
+  lr_ = schedule_->at(schedule_step());
   set_learning_rate(*optimizer_, lr_);
   reducer_->learning_rate(lr_);
 
@@ -298,8 +302,10 @@ void Trainer::step(models::Epoch& epoch) {
     // Called several times with the same batches; all ranks decide by the same loss.
     std::vector<models::Batch> batches;
     for (std::int64_t pass = 0; pass < passes_; ++pass) batches.push_back(fetch(epoch, sample));
+    const auto carried = model_->carried();
     loss = optimizer_->step([&] {
       auto next = batches.begin();
+      model_->carry(carried);  // every call is of the same function
       const auto local = forward_backward([&] { return *next++; });
       return at::full({}, sum_over_ranks(context_, local.item<double>()) / context_.size(), local.options());
     });
@@ -331,93 +337,6 @@ void Trainer::step(models::Epoch& epoch) {
   moved.compression_error = after.compression_error - before.compression_error;
   moved.compression_error_squared = after.compression_error_squared - before.compression_error_squared;
   report_step(sample, loss.item<double>(), moved);
-}
-
-void Trainer::report_step(const StepSample& sample, double loss, const ReducerStatistics& moved) {
-  const auto rate = static_cast<double>(result_.samples_per_step) / sample.total;
-  const auto place = [&] {
-    return fmt::format("epoch {} step {}/{}: loss {:.4f}, lr {:.4g}, {:.0f} samples/s", position_.epoch + 1,
-                       position_.step, total_steps_, loss, lr_, rate);
-  };
-  if (console_.shows_progress()) console_.progress(place());
-  if (options_.log_every == 0 || position_.step % options_.log_every != 0) return;
-  console_.line(place());
-  nlohmann::json line = {{"kind", "step"},
-                         {"step", position_.step},
-                         {"epoch", position_.epoch + 1},
-                         {"loss", loss},
-                         {"lr", lr_},
-                         {"step_ms", sample.total * 1e3},
-                         {"exposed_comm_ms", sample.exposed * 1e3},
-                         {"samples_per_second", rate},
-                         {"payload_bytes", moved.payload_bytes},
-                         {"dense_bytes", moved.dense_bytes}};
-  if (options_.reduction.compression_error()) {
-    line["compression_error"] = moved.compression_error;
-    line["compression_error_squared"] = moved.compression_error_squared;
-  }
-  if (reducer_->has_policy()) line["plan"] = describe_plan(*reducer_);
-  metrics_->write(line);
-}
-
-// What the run has cost up to here; of this process.
-void Trainer::write_so_far(nlohmann::json& line) const {
-  line["train_seconds"] = train_seconds_;
-  line["payload_bytes"] = reducer_->statistics().payload_bytes;
-  line["bytes_sent"] = reducer_->traffic().bytes_sent;
-}
-
-// Of the whole validation part (else the test part), into result_.eval.
-void Trainer::evaluate() {
-  if (!options_.evaluate || !data_.eval) return;
-  result_.eval = programs::evaluate(context_, *model_, data_.eval, eval_options_);
-  if (result_.eval->loss) schedule_->evaluated(*result_.eval->loss);
-}
-
-// Of --eval-every, inside an epoch. At an epoch's end and the run's there is an evaluation anyway.
-void Trainer::evaluate_between() {
-  if (!options_.evaluate || !data_.eval || epoch_complete() || position_.step >= total_steps_) return;
-  evaluate();
-  nlohmann::json line = {{"kind", "eval"},
-                         {"epoch", position_.epoch + 1},
-                         {"step", position_.step},
-                         {"lr", lr_},
-                         {"eval", figure(*result_.eval)}};
-  if (result_.eval->loss) line["eval_loss"] = *result_.eval->loss;
-  write_so_far(line);
-  console_.line(fmt::format("step {}: {}", position_.step, to_string(result_.eval->metric)));
-  metrics_->write(line);
-}
-
-void Trainer::end_epoch() {
-  const double mean = position_.loss_steps > 0
-                          ? position_.loss_sum / static_cast<double>(position_.loss_steps)
-                          : std::numeric_limits<double>::quiet_NaN();  // every step was skipped
-  position_.train_loss = sum_over_ranks(context_, mean) / context_.size();
-  const bool complete = epoch_complete();
-  nlohmann::json line = {{"kind", "epoch"},
-                         {"epoch", position_.epoch + 1},
-                         {"step", position_.step},
-                         {"lr", lr_},
-                         {"train_loss", position_.train_loss}};
-  write_so_far(line);
-  auto text = fmt::format("epoch {}: train loss {:.4f}", position_.epoch + 1, position_.train_loss);
-  const bool evaluates = options_.epochs > 0 || options_.eval_every > 0 || position_.step >= total_steps_;
-  if (evaluates) evaluate();
-  if (evaluates && result_.eval) {
-    text += ", " + to_string(result_.eval->metric);
-    line["eval"] = figure(*result_.eval);
-    if (result_.eval->loss) line["eval_loss"] = *result_.eval->loss;
-  }
-  console_.line(text);
-  metrics_->write(line);
-  if (complete) {
-    ++position_.epoch;
-    position_.batch = 0;
-    position_.loss_sum = 0;
-    position_.loss_steps = 0;
-  }
-  if (complete && !options_.checkpoint.empty() && options_.checkpoint_every == 0) save();
 }
 
 }  // namespace acp::programs

@@ -15,6 +15,7 @@
 #include "acp/gradient_reducer.h"
 #include "acp/trace.h"
 #include "benchmarks/acp-train/options.h"
+#include "benchmarks/acp-train/position.h"
 #include "benchmarks/common/lr_schedule.h"
 #include "benchmarks/common/measure.h"
 #include "benchmarks/common/output.h"
@@ -25,16 +26,6 @@
 #include "models/model.h"
 
 namespace acp::programs {
-
-// Where in the run the next step lies; what a resumed run goes on from.
-struct Position {
-  std::int64_t step = 0;   // steps done
-  std::int64_t epoch = 0;  // the one in progress
-  std::int64_t batch = 0;  // batches of it done
-  double loss_sum = 0;     // of this rank's steps of the epoch in progress
-  std::int64_t loss_steps = 0;
-  double train_loss = 0;  // mean over ranks and steps of the last complete epoch
-};
 
 struct TrainState;  // checkpoints.h
 
@@ -70,6 +61,8 @@ class Trainer {
  private:
   void prepare();
   void plan_run();
+  void fit_place();
+  std::uint64_t schedule_step() const;
   void make_reducer();
   void train_epoch();
   void step(models::Epoch& epoch);
@@ -79,6 +72,8 @@ class Trainer {
   void end_epoch();
   std::unique_ptr<torch::optim::Optimizer> make_optimizer();
   void write_so_far(nlohmann::json& line) const;
+  std::optional<Evaluation> evaluate_on(const std::shared_ptr<const models::Samples>& part,
+                                        const models::LoaderOptions& options);
   void evaluate();
   void evaluate_between();
   TrainState state();

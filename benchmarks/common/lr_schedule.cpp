@@ -116,6 +116,10 @@ LrSchedule::LrSchedule(std::string_view spec, LrRun run) : run_(run) {
   run_.steps_per_epoch = std::max<std::uint64_t>(run_.steps_per_epoch, 1);
 }
 
+bool LrSchedule::listens() const {
+  return name_ == "plateau";
+}
+
 bool LrSchedule::uses_base_rate() const {
   return name_ != "piecewise";
 }

@@ -29,22 +29,7 @@ struct LrScheduleInfo {
 // The rate of every step. Epoch e is step / steps_per_epoch (whole, from 0), x the same as a real number; t
 // counts the steps after the warm-up, T is how many of these there are. Where a schedule has `final`, it ends
 // at final * lr.
-//
-//   constant                       lr
-//   linear:final=0                 lr (1 - (1 - final) t/T)                     per step
-//   cosine:final=0                 lr (final + (1 - final) (1 + cos(pi t/T))/2) per step
-//   step:every=30,gamma=0.1        lr gamma^floor(e/every)
-//   milestones:at=100/150,gamma=.1 lr gamma^(how many of `at` are <= e)
-//   exponential:gamma=0.95         lr gamma^e
-//   inverse:decay=0,hold=6         lr / (1 + decay max(0, e + 1 - hold))
-//   inverse-sqrt:from=1            lr sqrt(w / max(step + 1, w)), w = warm-up steps, else `from`      per
-//   step plateau:patience=3,gamma=0.1,threshold=0.0001
-//                                  times gamma after more than `patience` evaluations in a row whose loss was
-//                                  not below best * (1 - threshold)
-//   piecewise:at=0/5/30,value=0/0.4/0   the straight lines through these points of (x, rate); constant
-//   outside;
-//                                  the values are rates themselves, --lr is not used                   per
-//                                  step
+// The formulas stand with the names in lr_schedules(); those without "per step" change between epochs alone.
 class LrSchedule {
  public:
   // ConfigError names an unknown schedule or key (and the nearest), and a value that makes no sense.
@@ -63,6 +48,7 @@ class LrSchedule {
 
   const std::string& spec() const { return text_; }  // normalised
   bool uses_base_rate() const;
+  bool listens() const;  // to evaluated()
 
  private:
   double factor(std::uint64_t step) const;

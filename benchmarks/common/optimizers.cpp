@@ -109,8 +109,9 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(std::string_view spec,
   const Values values(parsed, info.keys);
   const double momentum = setting(info, "momentum", settings.momentum, info.momentum);
   const double decay = setting(info, "weight-decay", settings.weight_decay, info.weight_decay);
+  constexpr double below_one = 1 - 1e-12;  // at 1 the averages stay 0, and so does their correction
   const auto betas = [&] {
-    return std::make_tuple(values.number("beta1", 0, 1), values.number("beta2", 0, 1));
+    return std::make_tuple(values.number("beta1", 0, below_one), values.number("beta2", 0, below_one));
   };
 
   if (info.name == "sgd") {

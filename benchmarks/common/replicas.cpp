@@ -65,15 +65,17 @@ std::string to_string(const models::Metric& metric) {
 
 Evaluation evaluate(const Context& context, models::Model& model,
                     const std::shared_ptr<const models::Samples>& samples,
-                    const models::LoaderOptions& options) {
+                    const models::LoaderOptions& options, const std::function<bool()>& leave) {
   broadcast_buffers(model);
   const torch::NoGradGuard no_grad;
   model.eval();
   auto carried = model.carried();
   model.reset_state();
   auto sums = model.no_sums();
-  for (const auto& batch : models::evaluation_batches(samples, options))
+  for (const auto& batch : models::evaluation_batches(samples, options)) {
     models::add(sums, model.evaluate(batch));
+    if (leave && leave()) break;
+  }
   model.carry(std::move(carried));
   model.train();
 

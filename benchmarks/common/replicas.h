@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,9 +38,10 @@ struct Evaluation {
 };
 
 // Every sample once, on one rank; sums over all ranks, so every rank has the same answer. Rank 0's buffers
-// are used, and stay. Leaves the model in training mode. A collective call.
+// are used, and stay. Leaves the model in training mode. `leave`: asked between batches; once true, the rest
+// of this rank's samples is left out. A collective call.
 Evaluation evaluate(const Context& context, models::Model& model,
                     const std::shared_ptr<const models::Samples>& samples,
-                    const models::LoaderOptions& options);
+                    const models::LoaderOptions& options, const std::function<bool()>& leave = {});
 
 }  // namespace acp::programs

@@ -32,15 +32,24 @@ StopRequest::~StopRequest() {
   std::signal(SIGTERM, SIG_DFL);
 }
 
+bool StopRequest::noted() const {
+  return programs::noted != 0;
+}
+
+int StopRequest::poll_now(const Context& context) {
+  until_next_ = 1;
+  return poll(context);
+}
+
 int StopRequest::poll(const Context& context) {
-  if (context.size() == 1) return noted;
+  if (context.size() == 1) return programs::noted;
   if (--until_next_ > 0) return 0;
 
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - last_;
   last_ = std::chrono::steady_clock::now();
   const double per_step = std::max(elapsed.count() / static_cast<double>(interval_), 1e-6);
   auto message = at::zeros({2}, at::kLong);
-  message[0] = static_cast<std::int64_t>(noted);
+  message[0] = static_cast<std::int64_t>(programs::noted);
   if (context.rank() == 0)
     message[1] = std::clamp(static_cast<std::int64_t>(0.25 / per_step), std::int64_t{1}, std::int64_t{1000});
   perform(context.user_channel(), Collective::all_reduce(message, ReduceOp::max));

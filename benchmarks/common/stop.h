@@ -21,6 +21,10 @@ class StopRequest {
   // step: communicates (one small all-reduce) only every quarter of a second or so, by a count that rank 0
   // chooses.
   int poll(const Context& context);
+  // The same, communicating now.
+  int poll_now(const Context& context);
+  // Whether a signal has reached this process, for leaving long work of its own early.
+  bool noted() const;
 
  private:
   std::uint64_t until_next_ = 1, interval_ = 1;

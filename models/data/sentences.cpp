@@ -52,19 +52,14 @@ Rows read_rows(const fs::path& path) {
 }
 
 // Whether all are whole numbers without sign.
-bool are_numbers(const std::vector<std::string>& labels) {
-  return std::all_of(labels.begin(), labels.end(), [](const std::string& label) {
-    return label.size() < 6 &&
-           std::all_of(label.begin(), label.end(), [](char c) { return c >= '0' && c <= '9'; });
-  });
-}
-
-// The numbers of the classes that training has: labels 0, 1, ... are their own numbers, others get theirs in
-// alphabetical order.
+// The numbers of the classes that training has: n labels 0 to n - 1 are their own numbers, others get theirs
+// in alphabetical order.
 std::map<std::string, std::int64_t> number_labels(const Rows& train) {
   std::map<std::string, std::int64_t> numbers;
   for (const std::string& label : train.labels) numbers.emplace(label, 0);
-  if (are_numbers(train.labels)) {
+  std::size_t own = 0;
+  while (numbers.contains(std::to_string(own))) ++own;
+  if (own == numbers.size()) {
     for (auto& [label, number] : numbers) number = std::stoll(label);
     return numbers;
   }
@@ -191,7 +186,8 @@ DataSet load_sentences(const std::string& name, std::int64_t classes, const fs::
   set.facts = {"vocabulary: " + std::to_string(vocabulary) + " tokens (" + values.text("tokens") + ")",
                "sentences longer than " + std::to_string(length) +
                    " tokens with [CLS] and [SEP], cut there: " + std::to_string(cut)};
-  if (!are_numbers(train.labels)) {
+  if (std::ranges::any_of(numbers,
+                          [](const auto& each) { return each.first != std::to_string(each.second); })) {
     std::string labels = "labels:";
     for (const auto& [label, number] : numbers) labels += " " + std::to_string(number) + " = " + label;
     set.facts.push_back(labels);

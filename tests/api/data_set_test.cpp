@@ -66,6 +66,8 @@ TEST_CASE("without --data: ACP_DATA, then what the system has, then what is buil
     CHECK_THAT(choice.sentence, ContainsSubstring("ACP_DATA"));
     CHECK_THAT(choice.sentence, ContainsSubstring((temp.path() / "mnist").string()));
     CHECK(choose_data(accepted, "digits").set->name == "digits");
+    const std::vector<std::string> built_in{"digits"};  // by --data-set
+    CHECK(choose_data(built_in, "").set->name == "digits");
   }
   {
     const Environment variable("ACP_DATA", "/nowhere/at/all");

@@ -89,6 +89,8 @@ TEST_CASE("what an optimizer does not take", "[api][optimizer-names]") {
   fails("adam", 0.9, 0, "--momentum");
   fails("lbfgs", 0, 0.1, "--weight-decay");
   fails("adam:beta1=2", 0, 0, "beta1");
+  fails("adam:beta1=1", 0, 0, "beta1");
+  fails("lamb:beta2=1", 0, 0.01, "beta2");
   fails("sgd+adam", 0, 0, "compose");
   CHECK(check_optimizer("adam:beta2=0.98,beta1=0.9") == "adam:beta1=0.9,beta2=0.98");
 }

@@ -191,6 +191,13 @@ TEST_CASE("any sentences with any classes", "[api][data]") {
   temp.write("mine/train.tsv", text_bytes("a b\t2\na a\t0\nb b\t1\n"));
   temp.write("mine/dev.tsv", text_bytes("b\t1\n"));
   CHECK(get_all(*load().train).target.equal(torch::tensor({2, 0, 1})));
+  // Stars and other numbers are names like any other.
+  temp.write("mine/train.tsv", text_bytes("a b\t7\na a\t90001\nb b\t7\n"));
+  temp.write("mine/dev.tsv", text_bytes("b\t7\n"));
+  const DataSet stars = load();
+  CHECK(stars.sample.target.classes == 2);
+  CHECK(get_all(*stars.train).target.equal(torch::tensor({0, 1, 0})));
+  CHECK_THAT(stars.facts.back(), ContainsSubstring("0 = 7 1 = 90001"));
 }
 
 TEST_CASE("wrong rows are named by their line", "[api][data]") {

@@ -45,7 +45,7 @@ void save_one(const fs::path& folder, int ranks) {
   run_local(ranks, [&](Context& context) {
     Run run(1);
     run.step();
-    run.position = {1, 0, 2, 0.1 + context.rank(), 1, 0};
+    run.position = {1, 0, 2, 4, 0.1 + context.rank(), 1, 0};
     save_checkpoint(folder.string(), run.state);
   });
 }
@@ -95,7 +95,7 @@ TEST_CASE("place, losses and schedule come back bit by bit, infinite ones too", 
     run_local(2, [&](Context& context) {
       Run run(1);
       run.step();
-      run.position = {1, 2, 12, 0.1 + context.rank(), 3, train_loss};
+      run.position = {1, 2, 12, 4, 0.1 + context.rank(), 3, train_loss};
       require(std::isinf(run.schedule.state().at(1)), "no evaluation yet: the best loss is infinite");
       save_checkpoint(folder.path().string(), run.state);
       run.schedule.evaluated(0.7);

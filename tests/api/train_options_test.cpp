@@ -128,6 +128,11 @@ TEST_CASE("a preset's settings reach the run, its data set gives way to built-in
   CHECK(bert.epochs == 0);
   CHECK(parse({"--preset", "acp-bert-base", "--epochs", "1"}).iterations == 0);
   CHECK(parse({"--preset", "lgreco-resnet50-imagenet"}).label_smoothing == 0.1);
+  // Another optimizer than the model's: its own decay, not the model's.
+  const auto lamb = parse({"--preset", "legacy-transformer-xl-wikitext103"});
+  CHECK(lamb.optimizer == "lamb");
+  CHECK(lamb.weight_decay.value_or(0.01) == 0.01);
+  CHECK(lamb.lr == 0.01);
 }
 
 TEST_CASE("lengths of sequences are the model's key", "[api][train-options]") {
@@ -232,6 +237,10 @@ TEST_CASE("mistakes are named with what to do", "[api][train-options]") {
   fails({"--policy", "unifrom"}, "uniform");
   fails({"--memory", "residul"}, "memor");
   fails({"--quiet=yes"}, "takes no value");
+  fails({"--model", "resnet9", "--lr", "0.7"}, "has rates of its own");
+  fails({"--preset", "legacy-resnet9-cifar10", "--scale-lr"}, "--scale-lr: the schedule piecewise");
+  fails({"--lr-schedule", "plateau", "--no-eval"}, "plateau waits for evaluations");
+  fails({"--label-smoothing", "1"}, "--label-smoothing 1");
   fails({"--resume"}, "--checkpoint DIR");
   fails({"--checkpoint-every", "5"}, "--checkpoint DIR");
   fails({"--checkpoint", "d", "--optimizer", "lbfgs"}, "cannot save the optimizer lbfgs");

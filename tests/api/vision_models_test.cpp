@@ -23,12 +23,12 @@ using at::Tensor;
 namespace nn = torch::nn;
 
 const std::map<std::string, std::int64_t> published = {
-    {"alexnet", 61'100'840},     {"alexnet-cifar", 2'293'706},   {"densenet121", 7'978'856},
-    {"inceptionv4", 42'679'816}, {"mobilenet-v2", 3'504'872},    {"resnet9", 6'573'120},
-    {"resnet18", 11'689'512},    {"resnet18-cifar", 11'173'962}, {"resnet34", 21'797'672},
-    {"resnet50", 25'557'032},    {"resnet101", 44'549'160},      {"resnet152", 60'192'808},
-    {"vgg16", 138'357'544},      {"vgg16-bn", 138'365'992},      {"vgg16-bn-cifar", 14'728'266},
-    {"vgg16-cifar", 14'719'818}, {"vgg19", 143'667'240}};
+    {"alexnet", 61'100'840},          {"alexnet-cifar", 2'293'706}, {"densenet121", 7'978'856},
+    {"densenet121-cifar", 6'956'298}, {"inceptionv4", 42'679'816},  {"mobilenet-v2", 3'504'872},
+    {"resnet9", 6'573'120},           {"resnet18", 11'689'512},     {"resnet18-cifar", 11'173'962},
+    {"resnet34", 21'797'672},         {"resnet50", 25'557'032},     {"resnet101", 44'549'160},
+    {"resnet152", 60'192'808},        {"vgg16", 138'357'544},       {"vgg16-bn", 138'365'992},
+    {"vgg16-bn-cifar", 14'728'266},   {"vgg16-cifar", 14'719'818},  {"vgg19", 143'667'240}};
 
 std::shared_ptr<ImageModel> make(const std::string& spec) {
   auto model = std::dynamic_pointer_cast<ImageModel>(choose_model(spec).make());
@@ -308,6 +308,17 @@ TEST_CASE("image classifiers take image and classes from the data", "[api][model
   CHECK(choice.spec.to_string() == "resnet50:classes=4,image=48");
   choice = choose_model("resnet50:image=96");
   CHECK_THROWS_AS(choice.fit(data), ConfigError);
+}
+
+TEST_CASE("a vocabulary may be larger than the text's, and not smaller", "[api][models]") {
+  const DataSet text{"words", {{{{16}, 900}}, {{16}, 900}}, nullptr, nullptr, nullptr};
+  auto choice = choose_model("lstm-lm:vocab=1000,seq=16");
+  choice.fit(text);
+  CHECK(choice.spec.to_string() == "lstm-lm:seq=16,vocab=1000");
+  choice = choose_model("lstm-lm:vocab=800,seq=16");
+  CHECK_THROWS_WITH(choice.fit(text), ContainsSubstring("vocab=800 is less than the 900 words of words"));
+  choice = choose_model("lstm-lm:vocab=1000,seq=32");
+  CHECK_THROWS_AS(choice.fit(text), ConfigError);
 }
 
 TEST_CASE("label smoothing acts on the training loss alone", "[api][models]") {

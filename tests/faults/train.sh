@@ -313,6 +313,24 @@ expect_ok 'resumed on 3 ranks'
 same 'resumed on 3 ranks: measured steps' "$(key "$work/r.json" '["iterations"]')" 8
 same 'resumed on 3 ranks: ratio of none' "$(key "$work/r.json" '["compression_ratio"]')" 1.0
 same 'resumed on 3 ranks: dense bytes' "$(key "$work/r.json" '["dense_bytes_per_step"]')" 87360
+# Epochs are what --epochs counts, whatever the steps of one: 32 of 1 rank, 16 of 2, 8 with twice the batch. The second
+# checkpoint is of an epoch's middle.
+epochs() { # NAME EPOCHS STEPS: of the last run
+  expect_ok "$1"
+  same "$1: epochs" "$(key "$work/e.json" '["epochs"]')" "$2"
+  same "$1: steps" "$(key "$work/e.json" '["iterations"]')" "$3"
+}
+growing=("${small[@]}" --no-eval --lr-schedule linear --checkpoint "$work/growing" --json "$work/e.json" --metrics "$work/e.metrics" --log-every 1)
+run 120 "$train" "${growing[@]}" --epochs 1
+epochs 'one epoch alone' 1 32
+mpi 2 "${growing[@]}" --epochs 3 --resume
+epochs 'two more on 2 ranks' 3 32
+run 120 "$train" "${growing[@]}" --epochs 4 --resume --batch-size 32
+epochs 'one more with twice the batch' 4 16
+same 'the rate falls to 0 all the same' "$(python3 -c '
+import json, sys
+rates = [json.loads(line)["lr"] for line in open(sys.argv[1]) if "\"step\"" in line]
+print(rates[-1] < 0.001, all(a >= b for a, b in zip(rates[-16:], rates[-15:])))' "$work/e.metrics")" 'True True'
 
 # --- bytes sent: one ring all-reduce of 21840 floats and the count of missing gradients; of two ranks each sends every
 # chunk once, 4 x 21841 bytes, however many steps are measured -------------------------------------------------------

@@ -114,6 +114,23 @@ run "$root/scripts/batch.sh" legasy
 expect 'a batch that is none' 2 'legasy.*known: acp, legacy'
 run env scale=3 "$root/scripts/batch.sh" acp
 expect 'a scale that is none' 2 'scale=3'
+for wrong in methods parts works; do
+  run env dry=1 hosts=a:64 $wrong=foo out="$work/dry" "$root/scripts/batch.sh" acp
+  expect "batch.sh: $wrong=foo" 2 'foo'
+done
+run env hosts= dry=1 "$perf"
+expect 'perf.sh: hosts that are empty' 2 'hosts is empty'
+run env dry=1 overlap=no "$perf"
+expect 'perf.sh: overlap=no' 2 'overlap=no'
+run env dry=1 dnn=nosuch "$root/scripts/run_hybrids.sh"
+expect 'run_hybrids.sh: another network' 2 'dnn=nosuch'
+run env dry=1 dnn=nosuch "$root/scripts/mnist.sh"
+expect 'mnist.sh: another network' 2 'dnn=nosuch'
+run env dry=1 topk=0 "$root/scripts/run_accordion.sh"
+expect 'topk=0 is no top-k' 0 '--preset accordion-resnet18-cifar10'
+printf '{"kind":"step","step":1}\n' >"$work/steps.json"
+run python3 "$root/scripts/plot.py" "$work/steps.json" --out "$work/none"
+if grep -q 'is it a --metrics file' "$work/err"; then ok; else no 'plot.py: a metrics file' 'no word of it'; fi
 for batch in acp legacy lgreco gravac hybrids granularity threshold; do
   for scale in 0 2; do
     run env dry=1 hosts=a:64 scale=$scale out="$work/dry" "$root/scripts/batch.sh" $batch
@@ -147,6 +164,8 @@ mini methods='ssgd threshold topk' "$root/scripts/batch.sh" threshold
 expect 'batch.sh threshold, small' 0 'batch.sh: threshold took'
 same 'batch.sh: its points' "$(wc -l <"$work/batch/runs.json")" 5
 same 'batch.sh: a CSV line each' "$(wc -l <"$work/batch/runs.csv")" 6
+mini dry=1 fresh=1 methods=ssgd "$root/scripts/batch.sh" threshold
+same 'batch.sh dry: nothing is removed' "$(wc -l <"$work/batch/runs.json") $(find "$work/batch/metrics" -name '*.json' | wc -l)" '5 5'
 if grep -q 'Sahu' "$work/batch/index.html" && grep -qE 'mnist: [0-9.]+( of summed relative errors[^<]*)?</td>' "$work/batch/index.html"; then ok; else no 'the page' 'no published figure beside ours'; fi
 mini methods='ssgd threshold topk' "$root/scripts/batch.sh" threshold
 same 'batch.sh goes on: nothing is run twice' "$(wc -l <"$work/batch/runs.json")" 5
