@@ -11,10 +11,10 @@ namespace acp::programs {
 namespace {
 
 // A signal handler can reach nothing else.
-volatile std::sig_atomic_t noted = 0;
+volatile std::sig_atomic_t signal_noted = 0;
 
 extern "C" void note(int signal) {
-  noted = signal;
+  signal_noted = signal;
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
 }
@@ -22,7 +22,7 @@ extern "C" void note(int signal) {
 }  // namespace
 
 StopRequest::StopRequest() {
-  noted = 0;
+  signal_noted = 0;
   std::signal(SIGINT, note);
   std::signal(SIGTERM, note);
 }
@@ -33,7 +33,7 @@ StopRequest::~StopRequest() {
 }
 
 bool StopRequest::noted() const {
-  return programs::noted != 0;
+  return signal_noted != 0;
 }
 
 int StopRequest::poll_now(const Context& context) {
@@ -42,14 +42,14 @@ int StopRequest::poll_now(const Context& context) {
 }
 
 int StopRequest::poll(const Context& context) {
-  if (context.size() == 1) return programs::noted;
+  if (context.size() == 1) return signal_noted;
   if (--until_next_ > 0) return 0;
 
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - last_;
   last_ = std::chrono::steady_clock::now();
   const double per_step = std::max(elapsed.count() / static_cast<double>(interval_), 1e-6);
   auto message = at::zeros({2}, at::kLong);
-  message[0] = static_cast<std::int64_t>(programs::noted);
+  message[0] = static_cast<std::int64_t>(signal_noted);
   if (context.rank() == 0)
     message[1] = std::clamp(static_cast<std::int64_t>(0.25 / per_step), std::int64_t{1}, std::int64_t{1000});
   perform(context.user_channel(), Collective::all_reduce(message, ReduceOp::max));
