@@ -60,7 +60,7 @@ fi
 failed=0 begun=$SECONDS
 if [ "$scale" != 2 ]; then export hosts=${hosts:-localhost:$((ranks > 8 ? ranks : 8))}; fi
 
-declare -A known_works=() known_methods=() known_parts=()
+declare -A known_methods=() known_parts=()
 # known VARIABLE NAMES...: every value of the variable is one of the names
 known() {
   local value
@@ -78,7 +78,7 @@ wanted() { # VALUE LIST: whether the list (all if empty) has it
 point() {
   local work_name=$1 method=$2 label=$1/$2${3:+/$3} file
   shift 3
-  known_works[$work_name]=1 known_methods[$method]=1
+  known_methods[$method]=1
   wanted "$work_name" "${works:-}" || return 0
   wanted "$method" "${methods:-}" || return 0
   # A dry run shows every point.
