@@ -20,7 +20,7 @@ case "$scale" in 0 | 1 | 2) ;; *) printf 'batch.sh: scale=%s: 0, 1 or 2\n' "$sca
 list() {
   cat <<'L'
 batch         scale=0   scale=1   what is compared                                     paper
-acp           12 min    2 h       step times: S-SGD, Power-SGD, ACP-SGD, top-k, signs; Zhang et al., ICDCS 2023
+acp           5 min     2 h        step times: S-SGD, Power-SGD, ACP-SGD, top-k, signs; Zhang et al., ICDCS 2023
                                   with and without fusion and overlap; sweeps
 legacy        6 min     3 h       uniform top-k, by layer size, by epoch, by both      LEGACY, 2025
 lgreco        7 min     3 h       uniform low rank, L-GreCo, Accordion, both           Markov et al., MLSys 2024
