@@ -132,7 +132,8 @@ double LrSchedule::at(std::uint64_t step) const {
 }
 
 double LrSchedule::factor(std::uint64_t step) const {
-  const auto epoch = static_cast<double>(step / run_.steps_per_epoch);
+  const std::uint64_t whole_epochs = step / run_.steps_per_epoch;
+  const auto epoch = static_cast<double>(whole_epochs);
   if (name_ == "step") return std::pow(gamma_, std::floor(epoch / static_cast<double>(every_)));
   if (name_ == "exponential") return std::pow(gamma_, epoch);
   if (name_ == "milestones") {
