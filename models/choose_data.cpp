@@ -34,7 +34,7 @@ fs::path find_folder(const DataSetInfo& set, const std::string& asked) {
   if (!set.system_folder.empty()) places.push_back(set.system_folder);
   std::string looked;
   for (const fs::path& place : places) {
-    if (const fs::path found = locate(set, place); !found.empty()) return found;
+    if (fs::path found = locate(set, place); !found.empty()) return found;
     looked += (looked.empty() ? "" : ", ") + place.string();
   }
   throw DataError(asked + ": " + set.name + " is not in " +

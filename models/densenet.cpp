@@ -13,8 +13,7 @@ namespace nn = torch::nn;
 using at::Tensor;
 
 // Norm, activation, 1x1 to four times the growth, norm, activation, 3x3: [n, in, h, w] -> [n, growth, h, w].
-class DenseLayerImpl : public nn::Module {
- public:
+struct DenseLayerImpl : nn::Module {
   DenseLayerImpl(std::int64_t in, std::int64_t growth)
       : norm1(register_module("norm1", nn::BatchNorm2d(in))),
         conv1(register_module("conv1", conv(in, 4 * growth, 1))),
@@ -23,7 +22,6 @@ class DenseLayerImpl : public nn::Module {
 
   Tensor forward(const Tensor& x) { return conv2(relu_in_place(norm2(conv1(relu_in_place(norm1(x)))))); }
 
- private:
   nn::BatchNorm2d norm1;
   nn::Conv2d conv1;
   nn::BatchNorm2d norm2;

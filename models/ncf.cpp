@@ -54,6 +54,11 @@ NcfOptions ncf_options(const Values& values) {
 
 class Ncf final : public Model {
  public:
+  nn::Embedding gmf_user{nullptr}, gmf_item{nullptr}, mlp_user{nullptr}, mlp_item{nullptr};
+  std::vector<nn::Linear> layers;
+  nn::Dropout drop;
+  nn::Linear out{nullptr};
+
   explicit Ncf(const NcfOptions& options) : drop(register_module("drop", nn::Dropout(options.dropout))) {
     std::int64_t width = 0;
     if (options.gmf) {
@@ -145,10 +150,6 @@ class Ncf final : public Model {
     return register_module(name, layer);
   }
 
-  nn::Embedding gmf_user{nullptr}, gmf_item{nullptr}, mlp_user{nullptr}, mlp_item{nullptr};
-  std::vector<nn::Linear> layers;
-  nn::Dropout drop;
-  nn::Linear out{nullptr};
   double smoothing_ = 0;
 };
 
