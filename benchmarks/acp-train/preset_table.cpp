@@ -189,10 +189,9 @@ std::vector<PresetText> adaptive_presets() {
       {"accordion-lstm-ptb",
        "LSTM of 3 x 650, tied, decisions every 5 epochs; the published text is WikiText-2",
        {"--model lstm-lm:layers=3,hidden=650,embedding=650,dropout=0.4,tied=on,seq=35 --data-set ptb "
-        "--compressor "
-        "topk --policy accordion:high=0.99,low=0.1,threshold=0.5,period=5e --epochs 80 --batch-size 20 "
-        "--optimizer "
-        "sgd --lr 1.25 --scale-lr --lr-warmup 5e --momentum 0.9 --clip 0.25 --lr-schedule "
+        "--compressor topk --policy accordion:high=0.99,low=0.1,threshold=0.5,period=5e --epochs 80 "
+        "--batch-size 20 --optimizer sgd --lr 1.25 --scale-lr --lr-warmup 5e --momentum 0.9 --clip 0.25 "
+        "--lr-schedule "
         "milestones:at=61/80,gamma=0.1"}},
   };
 }

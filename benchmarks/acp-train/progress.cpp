@@ -6,7 +6,6 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "benchmarks/acp-train/checkpoints.h"
 #include "benchmarks/acp-train/trainer.h"
 
 namespace acp::programs {

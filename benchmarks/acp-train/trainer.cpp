@@ -106,8 +106,7 @@ void Trainer::plan_run() {
 // as many samples of the epoch, and makes the epochs that are left.
 void Trainer::fit_place() {
   const auto samples = options_.batch_size * context_.size();
-  if (const auto before = std::exchange(position_.samples_per_batch, samples);
-      before > 0 && before != samples)
+  if (const auto before = std::exchange(position_.samples_per_batch, samples); before != samples)
     position_.batch = position_.batch * before / samples / passes_ * passes_;
   if (options_.epochs > 0) {
     total_steps_ =
