@@ -2,6 +2,7 @@
 #include "acp/checkpoint.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/cat.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -29,17 +30,31 @@ std::string rank_file(int rank) {
   return "rank-" + std::to_string(rank) + ".pt";
 }
 
-// Where torch's operations on the CPU draw their random numbers.
-at::Tensor generator_state() {
-  at::Generator generator = at::globalContext().defaultGenerator(at::kCPU);
+at::Tensor state_on(at::Device device) {
+  at::Generator generator = at::globalContext().defaultGenerator(device);
   const std::lock_guard lock(generator.mutex());
   return generator.get_state();
 }
 
-void set_generator_state(const at::Tensor& state) {
-  at::Generator generator = at::globalContext().defaultGenerator(at::kCPU);
+void set_state_on(at::Device device, const at::Tensor& state) {
+  at::Generator generator = at::globalContext().defaultGenerator(device);
   const std::lock_guard lock(generator.mutex());
   generator.set_state(state);
+}
+
+// Where torch's operations draw their random numbers: on the CPU, and behind that on this rank's GPU.
+at::Tensor generator_state() {
+  const at::Device device = current_context().device();
+  const at::Tensor cpu = state_on(at::kCPU);
+  return device.is_cpu() ? cpu : at::cat({cpu, state_on(device)});
+}
+
+void set_generator_state(const at::Tensor& state) {
+  const at::Device device = current_context().device();
+  const std::int64_t cpu = std::min(state_on(at::kCPU).numel(), state.numel());
+  set_state_on(at::kCPU, state.narrow(0, 0, cpu).clone());
+  if (!device.is_cpu() && state.numel() > cpu)
+    set_state_on(device, state.narrow(0, cpu, state.numel() - cpu).clone());
 }
 
 NamedTensors tensors_of(const torch::nn::Module& model) {

@@ -39,7 +39,7 @@ struct CheckpointInfo {
 // The checkpoints of one run, in one directory. A checkpoint is a folder DIRECTORY/NNNNNN-step-S:
 //   model.pt       rank 0: a dictionary from names to tensors, as torch.save(model.state_dict()) writes it
 //   optimizer.pt   rank 0: what the optimizer's save() writes
-//   rank-R.pt      every rank: the reducer's state, the state of torch's default CPU generator, `local`
+//   rank-R.pt      every rank: the reducer's state, the states of torch's default generators, `local`
 //   manifest.json  step, epoch, seed, world size, meta, and size and hash of each file; written last
 // A folder without manifest is none, so a program that is killed at any moment leaves the checkpoints before
 // intact.

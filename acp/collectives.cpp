@@ -15,6 +15,7 @@
 #include "acp/hash.h"
 #include "acp/user_queue.h"
 #include "comm/error.h"
+#include "comm/streams.h"
 
 namespace acp {
 
@@ -26,8 +27,18 @@ UserQueue& queue() {
   return current_context().user_queue();
 }
 
+// On the queue's thread, which has a current stream of its own: behind what the caller has asked of the GPU,
+// and the result is there for any stream.
 Handle start(Work work) {
-  return Handle(queue().start(std::move(work)));
+  const at::Device device = current_context().device();
+  if (device.is_cpu()) return Handle(queue().start(std::move(work)));
+  return Handle(
+      queue().start([work = std::move(work), before = mark_current(device), device](Communicator& channel) {
+        join(before);
+        at::Tensor result = work(channel);
+        finish(device);
+        return result;
+      }));
 }
 
 void require_dense(const at::Tensor& x, const char* what) {
@@ -37,9 +48,11 @@ void require_dense(const at::Tensor& x, const char* what) {
   }
 }
 
-// Where the wire can work: contiguous, on the CPU, outside the graph; x itself where it is so already.
+// Where the wire can work: contiguous, on the CPU or this rank's device, outside the graph; x itself where it
+// is so already.
 at::Tensor on_wire(const at::Tensor& x) {
-  return x.detach().to(at::kCPU).resolve_conj().resolve_neg().contiguous();
+  const at::Device device = x.device() == current_context().device() ? x.device() : at::Device(at::kCPU);
+  return x.detach().to(device).resolve_conj().resolve_neg().contiguous();
 }
 
 // A copy of which x knows nothing.
@@ -95,7 +108,7 @@ std::vector<std::int64_t> with_rows(const at::Tensor& x, std::int64_t rows) {
 
 // A tensor in a type that ranks can add up, and the way back.
 struct Reducible {
-  at::Tensor tensor;  // contiguous, on the CPU; shares x's memory where nothing had to change
+  at::Tensor tensor;  // contiguous, where the wire can work; shares x's memory where nothing had to change
   ReduceOp op = ReduceOp::sum;
 };
 

@@ -29,17 +29,19 @@ class [[nodiscard]] Handle {
 };
 
 // All of them: every rank calls the same ones in the same order, from one thread at a time. Tensors may be
-// non-contiguous, 0-dimensional, empty, and need not be on the CPU (they travel through it). Moved data may
-// have any dtype; what can be reduced:
+// non-contiguous, 0-dimensional, empty, and need not be on the CPU: from context.device() they travel as
+// gradients do, from any other device through the CPU (on all ranks alike). Moved data may have any dtype;
+// what can be reduced:
 //   sum, min, max  float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8, bool (sum and max: or; min:
 //   and) sum            complex128 complex64 average        the floating and complex types
-// Half-precision sums are added in float32 in rank order and rounded once. Results are new tensors outside
-// the autograd graph, unless the name ends in `_`. While an asynchronous operation is under way its argument
-// must not change, and in place it must not be read either. ConfigError: an argument that makes no sense;
-// of all_gather and all_to_all also sizes that do not fit, on every rank, naming both. Elsewhere ranks that
-// disagree in bytes, dtype, operation or root learn it from the first message that does not fit: a PeerError,
-// after which the channel is closed. Shapes of the same number of elements are not compared.
-// CommunicationError: all else.
+// Half-precision sums are added in float32, in rank order or host by host (docs/algorithms.md), and rounded
+// once (by NCCL as it does). Results are
+// new tensors outside the autograd graph, unless the name ends in `_`. While an asynchronous operation is
+// under way its argument must not change, and in place it must not be read either. ConfigError: an argument
+// that makes no sense; of all_gather and all_to_all also sizes that do not fit, on every rank, naming both.
+// Elsewhere ranks that disagree in bytes, dtype, operation or root learn it from the first message that does
+// not fit: a PeerError, after which the channel is closed. Shapes of the same number of elements are not
+// compared. CommunicationError: all else.
 
 // The reduction over the ranks of tensors of one shape: the mean, as in Horovod, unless `op` says otherwise.
 at::Tensor all_reduce(const at::Tensor& x, ReduceOp op = ReduceOp::average,

@@ -102,9 +102,9 @@ Compressed& Compressed::operator=(Compressed&&) noexcept = default;
 void Compressed::all_reduce(const at::Tensor& tensor, const std::string& name) {
   const c10::NoGradGuard no_grad;
   if (!tensor.defined() || !at::isFloatingType(tensor.scalar_type()) || tensor.layout() != at::kStrided ||
-      !tensor.device().is_cpu()) {
+      (!tensor.device().is_cpu() && tensor.device() != current_context().device())) {
     throw ConfigError("Compressed: " + in_quotes(name) +
-                      " must be a dense tensor of floating numbers on the CPU");
+                      " must be a dense tensor of floating numbers, on the CPU or on context.device()");
   }
   if (tensor.numel() == 0) return;
   auto& entry = impl_->find(tensor, name);

@@ -6,16 +6,21 @@
 #include <algorithm>
 #include <mutex>
 #include <optional>
-#include <set>
+#include <span>
 #include <thread>
 #include <vector>
 
 #include "acp/agreement.h"
+#include "acp/counted_channel.h"
+#include "acp/device.h"
 #include "acp/environment.h"
 #include "acp/trace.h"
 #include "acp/user_queue.h"
+#include "comm/algorithms/choice.h"
+#include "comm/algorithms/hosts.h"
 #include "comm/deadline.h"
 #include "comm/error.h"
+#include "comm/host.h"
 #include "comm/link_cost.h"
 #include "comm/local/local.h"
 #include "comm/log.h"
@@ -25,67 +30,6 @@
 #include "comm/wire_communicator.h"
 
 namespace acp {
-
-namespace {
-
-// Adds up the traffic of channels that come and go.
-class Ledger {
- public:
-  void enter(const Communicator* channel) {
-    const std::lock_guard lock(mutex_);
-    open_.insert(channel);
-  }
-  void leave(const Communicator* channel) {
-    const std::lock_guard lock(mutex_);
-    add(closed_, channel->traffic());
-    open_.erase(channel);
-  }
-  Communicator::Traffic total() const {
-    const std::lock_guard lock(mutex_);
-    Communicator::Traffic sum = closed_;
-    for (const Communicator* channel : open_) add(sum, channel->traffic());
-    return sum;
-  }
-
- private:
-  static void add(Communicator::Traffic& sum, const Communicator::Traffic& part) {
-    sum.bytes_sent += part.bytes_sent;
-    sum.estimated = sum.estimated || part.estimated;
-    sum.seconds += part.seconds;
-  }
-  mutable std::mutex mutex_;
-  std::set<const Communicator*> open_;
-  Communicator::Traffic closed_;
-};
-
-// A channel whose traffic goes into the ledger, also after it is closed.
-class CountedChannel final : public Communicator {
- public:
-  CountedChannel(std::unique_ptr<Communicator> channel, std::shared_ptr<Ledger> ledger)
-      : channel_(std::move(channel)), ledger_(std::move(ledger)) {
-    ledger_->enter(channel_.get());
-  }
-  ~CountedChannel() override { ledger_->leave(channel_.get()); }
-  CountedChannel(const CountedChannel&) = delete;
-  CountedChannel& operator=(const CountedChannel&) = delete;
-
-  int rank() const override { return channel_->rank(); }
-  int size() const override { return channel_->size(); }
-  std::future<void> start(Collective op) override { return channel_->start(std::move(op)); }
-  std::unique_ptr<Communicator> channel() override {
-    return std::make_unique<CountedChannel>(channel_->channel(), ledger_);
-  }
-  void perform(Collective op) override { channel_->perform(std::move(op)); }
-  void abort(std::exception_ptr reason) noexcept override { channel_->abort(std::move(reason)); }
-  std::string_view backend() const override { return channel_->backend(); }
-  Traffic traffic() const override { return channel_->traffic(); }
-
- private:
-  std::unique_ptr<Communicator> channel_;
-  std::shared_ptr<Ledger> ledger_;
-};
-
-}  // namespace
 
 struct Context::State {
   std::shared_ptr<Ledger> ledger = std::make_shared<Ledger>();
@@ -107,13 +51,11 @@ std::mutex process_mutex;
 Context* process_context = nullptr;
 thread_local Context* thread_context = nullptr;
 
-// Among the ranks on this machine, in rank order. Asked even where a launcher tells, since a launcher that
-// tells only some of the ranks would leave them at different collectives.
-LocalPlace place_by_host(Communicator& channel) {
-  const std::vector<std::string> hosts = all_gather_bytes(channel, host_identity());
-  const auto me = hosts.begin() + channel.rank();
-  return {static_cast<int>(std::count(hosts.begin(), me, *me)),
-          static_cast<int>(std::ranges::count(hosts, *me))};
+// Among the ranks on this machine, in rank order.
+LocalPlace place_by_host(std::span<const int> host_of, int rank) {
+  const auto me = host_of.begin() + rank;
+  return {static_cast<int>(std::count(host_of.begin(), me, *me)),
+          static_cast<int>(std::ranges::count(host_of, *me))};
 }
 
 std::shared_ptr<Context::State> make_state(std::unique_ptr<Communicator> first, std::string backend,
@@ -150,31 +92,36 @@ std::optional<LinkCost> given_link(const Variables& environment) {
 struct Connected {
   std::unique_ptr<Communicator> channel;
   LinkCost link;
+  bool direct = false;  // reaches_devices()
 };
 
-Tuning tuning_for(const LinkCost& link, int ranks) {
-  Tuning tuning;
-  tuning.small_bytes = doubling_limit(link, ranks);
-  return tuning;
-}
-
 // With the sizes that suit the network.
-Connected over(std::unique_ptr<Transport> transport, const Variables& environment) {
+Connected over(std::unique_ptr<Transport> transport, const std::string& device,
+               const Variables& environment) {
+  Transport& below = *transport;
   auto channel = std::make_unique<WireCommunicator>(std::move(transport));
   if (channel->size() == 1) return {std::move(channel), {}};
-  const LinkCost link = agree_link_cost(*channel->channel(), given_link(environment));
-  channel->tune(tuning_for(link, channel->size()));
-  return {std::move(channel), link};
+  const std::vector<int> hosts = number_hosts(all_gather_bytes(*channel, host_identity()));
+  const LinkCost link = agree_link_cost(*channel->channel(), given_link(environment), hosts);
+  channel->tune(tuning_for(link, hosts));
+  const bool direct = device != "cpu" && reaches_devices(below, *channel, environment);
+  return {std::move(channel), link, direct};
 }
 
-Connected connect(const std::string& backend, const Variables& environment) {
-  if (backend == "mpi") return over(mpi::connect(), environment);
-  if (backend == "tcp") return over(tcp::connect(tcp::endpoint_from_environment()), environment);
+Connected connect(const std::string& backend, const std::string& device, const Variables& environment) {
+  if (backend == "mpi") return over(mpi::connect(), device, environment);
+  if (backend == "tcp") return over(tcp::connect(tcp::endpoint_from_environment()), device, environment);
   if (backend == "nccl") {
     const auto without = [&](const std::string& name) {
       return name == "ACP_BACKEND" ? std::nullopt : environment(name);
     };
-    return {nccl::connect([&] { return connect(choose_backend("auto", without), environment).channel; }), {}};
+    LinkCost link;  // NCCL's own is not known, but which ranks share hosts
+    auto channel = nccl::connect([&] {
+      auto below = connect(choose_backend("auto", without), "cpu", environment);
+      link.host_of = below.link.host_of;
+      return std::move(below.channel);
+    });
+    return {std::move(channel), link};
   }
   return {std::make_unique<WireCommunicator>(std::move(local::transports(1).front())), {}};
 }
@@ -309,13 +256,7 @@ void Context::abort(std::exception_ptr reason) const noexcept {
 }
 
 void check(const InitOptions& options) {
-  if (options.device() == "cuda") {
-    throw ConfigError("device \"cuda\": this build of ACP is without CUDA; use the device cpu");
-  }
-  if (options.device() != "cpu") {
-    throw ConfigError("unknown device \"" + options.device() + "\"; known: cpu, cuda");
-  }
-  if (choose_backend(options.backend(), process_variables()) == "nccl") nccl::require();
+  check_device(options.device(), choose_backend(options.backend(), process_variables()));
   wait_timeout();
   given_link(process_variables());
   check_log_level();
@@ -330,12 +271,15 @@ Context init(const InitOptions& options) {
   check(options);
   const Variables environment = process_variables();
   const std::string backend = choose_backend(options.backend(), environment);
+  const std::string device = check_device(options.device(), backend);
   const auto place = local_place(environment);
-  auto connected = connect(backend, environment);
-  auto state = make_state(std::move(connected.channel), backend, environment);
+  auto connected = connect(backend, device, environment);
+  auto state =
+      make_state(reach_device(std::move(connected.channel), device, connected.direct), backend, environment);
   state->link = connected.link;
-  state->place = place_by_host(*state->control);
-  if (place && state->control->size() > 1) state->place = *place;
+  if (state->control->size() > 1)
+    state->place = place ? *place : place_by_host(state->link.host_of, state->control->rank());
+  together(*state->control, [&] { state->device = take_device(device, backend, state->place); });
   if (!environment("OMP_NUM_THREADS")) {
     at::set_num_threads(std::max(1, usable_cores() / state->place.size));
   }
@@ -360,7 +304,8 @@ void run_local(int n, const std::function<void(Context&)>& body) {
     throw ConfigError("run_local: the number of ranks is " + std::to_string(n) + "; it must be at least 1");
   }
   const Variables environment = process_variables();
-  const LinkCost link = given_link(environment).value_or(LinkCost());
+  LinkCost link = given_link(environment).value_or(LinkCost());
+  link.host_of.assign(static_cast<std::size_t>(n), 0);
   std::optional<DividedThreads> divided;
   if (!environment("OMP_NUM_THREADS")) divided.emplace(n);
   auto transports = local::transports(n);
@@ -371,9 +316,9 @@ void run_local(int n, const std::function<void(Context&)>& body) {
     for (int r = 0; r < n; ++r) {
       ranks.emplace_back([&, r, transport = std::move(transports[static_cast<std::size_t>(r)])]() mutable {
         try {
-          auto state =
-              make_state(std::make_unique<WireCommunicator>(std::move(transport), tuning_for(link, n)),
-                         "local", environment);
+          auto state = make_state(
+              std::make_unique<WireCommunicator>(std::move(transport), tuning_for(link, link.host_of)),
+              "local", environment);
           state->place = {r, n};
           state->link = link;
           Context context(std::move(state));

@@ -21,13 +21,14 @@ class InitOptions {
  public:
   // "auto", "mpi", "tcp", "nccl", "local" (one rank).
   InitOptions& backend(std::string name) { return backend_ = std::move(name), *this; }
-  // "cpu", "cuda"; cuda takes the device of local_rank().
+  // "cpu", "cuda" (the default of nccl); cuda takes the device of local_rank(), which ranks share where they
+  // are more than there are GPUs, except with nccl.
   InitOptions& device(std::string name) { return device_ = std::move(name), *this; }
   const std::string& backend() const { return backend_; }
   const std::string& device() const { return device_; }
 
  private:
-  std::string backend_, device_ = "cpu";
+  std::string backend_, device_;
 };
 
 // RAII: the backend lives as long as the Context and the channels opened from it. Movable. Destroyed at the

@@ -149,13 +149,4 @@ int usable_cores() {
   return std::max(1, cores);
 }
 
-std::string host_identity() {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string boot;
-  file >> boot;
-  return std::string(name.data()) + " " + boot;
-}
-
 }  // namespace acp

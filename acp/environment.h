@@ -38,7 +38,4 @@ int usable_cores();
 // and of those above them, in the hierarchy mounted at `root`; versions 1 and 2. Empty: no limit.
 std::optional<double> quota_cores(const std::filesystem::path& root, std::istream& membership);
 
-// The same text on two processes means the same machine.
-std::string host_identity();
-
 }  // namespace acp

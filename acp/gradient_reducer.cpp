@@ -79,6 +79,7 @@ void GradientReducer::Impl::on_gradient(std::size_t index) {
   p.arrived = true;
   if (!engine) {
     order.push_back(static_cast<int>(index));
+    arrivals.push_back(Clock::now());
     return;
   }
   if (p.slot.numel() == 0) return;
@@ -127,6 +128,7 @@ void GradientReducer::Impl::collect_all() {
     p.local = true;
     if (!engine) {
       order.push_back(static_cast<int>(i));
+      arrivals.push_back(Clock::now());
     } else if (p.slot.numel() > 0) {
       adopt(p);
       --remaining[p.bucket];
@@ -233,7 +235,8 @@ void GradientReducer::Impl::reset_step() {
 
 GradientReducer::GradientReducer(Options options)
     : impl_(std::make_shared<Impl>(std::move(options), current_context().open_channel(),
-                                   current_context().control_channel(), current_context().link_cost())) {
+                                   current_context().control_channel(), current_context().link_cost(),
+                                   current_context().device())) {
   // ACP_TRACE sees every reducer, whatever sink the program has.
   if (EventSink trace = current_context().events()) {
     if (EventSink own = impl_->options.events()) {
@@ -373,6 +376,11 @@ ReducerStatistics GradientReducer::statistics() const {
     s.sent_elements = e.sent_elements;
   }
   return s;
+}
+
+std::optional<double> GradientReducer::fusion_mb() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->fusion_mb;
 }
 
 Communicator::Traffic GradientReducer::traffic() const {

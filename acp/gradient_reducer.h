@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -120,6 +121,9 @@ class GradientReducer {
   ReducerStatistics statistics() const;
   Communicator::Traffic traffic() const;   // of the exchanges alone
   std::vector<std::string> names() const;  // in registration order
+  // Megabytes of gradient in a bucket that the plan in force was made for; none before the first step, or
+  // where the compressor makes one bucket of the model.
+  std::optional<double> fusion_mb() const;
 
   // Compressors' state, step counter and plan of this rank, for checkpoints; load_state() before the first
   // backward pass or between steps. A plan of another world size or other options is made anew; the state is

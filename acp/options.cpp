@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <sstream>
 
@@ -39,30 +40,43 @@ void check_policy(const Options& options, const CompressorFactory& factory) {
 
 }  // namespace
 
+// In the order of the enumeration.
+const std::vector<std::string>& algorithm_names() {
+  static const std::vector<std::string> names{"auto",     "ring",    "native",
+                                              "doubling", "halving", "hierarchical"};
+  return names;
+}
+
 Algorithm parse_algorithm(const std::string& name) {
-  const std::array<std::string, 3> known{"auto", "native", "ring"};
-  if (name == known[0]) return Algorithm::automatic;
-  if (name == known[1]) return Algorithm::native;
-  if (name == known[2]) return Algorithm::ring;
+  const auto& known = algorithm_names();
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (name == known[i]) return static_cast<Algorithm>(i);
+  }
   const std::string near = nearest(name, known);
+  std::string list;
+  for (const std::string& one : known) list += (list.empty() ? "" : ", ") + one;
   throw ConfigError("unknown algorithm \"" + name + "\"" +
-                    (near.empty() ? "" : ", did you mean \"" + near + "\"?") + "; known: auto, native, ring");
+                    (near.empty() ? "" : ", did you mean \"" + near + "\"?") + "; known: " + list);
 }
 
 std::string to_string(Algorithm algorithm) {
-  switch (algorithm) {
-    case Algorithm::ring:
-      return "ring";
-    case Algorithm::native:
-      return "native";
-    case Algorithm::automatic:
-      break;
-  }
-  return "auto";
+  return algorithm_names()[static_cast<std::size_t>(algorithm)];
 }
 
 Options& Options::algorithm(const std::string& name) {
   return algorithm(parse_algorithm(name));
+}
+
+Options& Options::fusion_mb(const std::string& text) {
+  if (text == "auto") return fusion_auto_ = true, *this;
+  double mb = 0;
+  const auto* const end = text.data() + text.size();
+  const auto [stop, code] = std::from_chars(text.data(), end, mb);
+  if (code != std::errc() || stop != end) {
+    throw ConfigError("Options::fusion_mb is \"" + text +
+                      "\"; it must be a number of megabytes from 0 (one tensor in a message), or \"auto\"");
+  }
+  return fusion_mb(mb);
 }
 
 void Options::check() const {
@@ -77,7 +91,7 @@ void Options::check() const {
     throw ConfigError("Options::nonfinite: " + unknown_name("answer to NaN", nonfinite_, policies));
   }
   if (!std::isfinite(fusion_mb_) || fusion_mb_ < 0) {
-    refuse("fusion_mb", fusion_mb_, "a number of megabytes from 0 (one tensor in a message)");
+    refuse("fusion_mb", fusion_mb_, "a number of megabytes from 0 (one tensor in a message), or \"auto\"");
   }
   if (!std::isfinite(clip_local_) || clip_local_ < 0) refuse("clip_local", clip_local_, "a norm, or 0 (off)");
   if (backward_passes_ < 1) refuse("backward_passes_per_step", backward_passes_, "at least 1");

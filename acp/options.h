@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "comm/collective.h"
 #include "fusion/events.h"
@@ -33,12 +34,14 @@ class Options {
   // then.
   Options& nonfinite(std::string what) { return nonfinite_ = std::move(what), *this; }
   // Megabytes (2^20 bytes) of gradient in a bucket; scaled by wire / gradient bytes when compressed. 0 = one
-  // tensor each.
-  Options& fusion_mb(double mb) { return fusion_mb_ = mb, *this; }
+  // tensor each. "auto": rank 0 chooses in the first step, by the cost of the link and the times at which its
+  // gradients arrived (docs/tuning.md); ConfigError for any other text that is no number.
+  Options& fusion_mb(double mb) { return fusion_mb_ = mb, fusion_auto_ = false, *this; }
+  Options& fusion_mb(const std::string& text);
   // false: nothing is sent before the backward pass has ended.
   Options& overlap(bool on) { return overlap_ = on, *this; }
   Options& algorithm(Algorithm a) { return algorithm_ = a, *this; }
-  Options& algorithm(const std::string& name);  // "auto", "ring", "native"; ConfigError otherwise
+  Options& algorithm(const std::string& name);  // one of algorithm_names(), or ConfigError
   // Gradients are reduced in every n-th backward pass; the passes in between add up locally.
   Options& backward_passes_per_step(int n) { return backward_passes_ = n, *this; }
   Options& seed(std::uint64_t s) { return seed_ = s, *this; }
@@ -62,7 +65,8 @@ class Options {
   std::optional<std::int64_t> steps() const { return steps_; }
   const std::string& granularity() const { return granularity_; }
   const std::string& nonfinite() const { return nonfinite_; }
-  double fusion_mb() const { return fusion_mb_; }
+  double fusion_mb() const { return fusion_mb_; }  // unless fusion_auto()
+  bool fusion_auto() const { return fusion_auto_; }
   bool overlap() const { return overlap_; }
   Algorithm algorithm() const { return algorithm_; }
   int backward_passes_per_step() const { return backward_passes_; }
@@ -79,7 +83,7 @@ class Options {
  private:
   std::string compressor_ = "none", memory_, policy_ = "uniform", granularity_, nonfinite_ = "auto";
   double fusion_mb_ = 25, clip_local_ = 0;
-  bool overlap_ = true, hooks_ = true, compression_error_ = false;
+  bool fusion_auto_ = false, overlap_ = true, hooks_ = true, compression_error_ = false;
   Algorithm algorithm_ = Algorithm::automatic;
   int backward_passes_ = 1, window_ = 2;
   std::optional<std::int64_t> steps_per_epoch_, epochs_, steps_;
@@ -87,8 +91,9 @@ class Options {
   EventSink events_;
 };
 
-// "auto" -> Algorithm::automatic, "ring", "native"; ConfigError names the known ones.
+// "auto" -> Algorithm::automatic, "ring", "native", "doubling", ...; ConfigError names the known ones.
 Algorithm parse_algorithm(const std::string& name);
 std::string to_string(Algorithm algorithm);
+const std::vector<std::string>& algorithm_names();
 
 }  // namespace acp

@@ -38,7 +38,8 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
     at::Tensor stash;   // of a missing gradient: what .grad held, in case that no rank has one
   };
 
-  Impl(Options options, std::unique_ptr<Communicator> channel, Communicator& control, const LinkCost& link);
+  Impl(Options options, std::unique_ptr<Communicator> channel, Communicator& control, const LinkCost& link,
+       at::Device device);
 
   // Start-up.
   void attach(const NamedTensors& named);
@@ -63,6 +64,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
 
   // The plan, made from rank 0's observed order (or taken from a checkpoint).
   void plan_from_observation();
+  double choose_fusion();  // "auto": rank 0's choice, on all ranks
   void build(const Plan& plan);
   std::vector<ParameterInfo> parameter_infos() const;
   std::vector<Layer> layers() const;   // as policies see them
@@ -82,6 +84,7 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   std::unique_ptr<Communicator> channel;  // the exchanges' alone, so its traffic is theirs; outlives engine
   Communicator& control;                  // the context's, for plans, checks and means: in calls alone
   LinkCost link;                          // of the network, for policies
+  at::Device device;                      // of this rank
   std::unique_ptr<PolicyRunner> policy;   // null: every setting is the compressor's own; outlives engine
   std::unique_ptr<Engine> engine;         // once planned
   std::vector<Parameter> parameters;
@@ -89,19 +92,21 @@ struct GradientReducer::Impl : std::enable_shared_from_this<Impl> {
   bool explicit_steps = false;  // finish_step() ends a step (DistributedOptimizer), not synchronize()
 
   std::mutex mutex;
-  std::vector<int> order;              // first step: in which gradients arrived
-  std::vector<std::size_t> remaining;  // per bucket: gradients still to come
-  std::vector<bool> handed;            // per bucket: the engine has it
-  bool open = false;                   // a gradient has arrived in this step
-  bool reduced = false;                // this step has been synchronized
-  bool skipped = false;                // the last step that was synchronized has been left out
-  std::optional<std::size_t> bad;      // the first parameter of this step whose gradient is not finite
-  int no_sync = 0, skip = 0;           // guards alive
-  std::string damage;                  // a gradient came too late: no step can end any more
-  std::uint64_t reductions = 0;        // of this process: what statistics are about
-  std::uint64_t left_out = 0;          // of this process: steps skipped for a gradient that is not finite
-  std::uint64_t step = 0;              // of the run, so with those before a resume: what events are about
-  std::optional<State> pending;        // loaded before the plan
+  std::vector<int> order;                                       // first step: in which gradients arrived
+  std::vector<std::chrono::steady_clock::time_point> arrivals;  // and when, beside `order`
+  std::optional<double> fusion_mb;                              // of the plan in force
+  std::vector<std::size_t> remaining;                           // per bucket: gradients still to come
+  std::vector<bool> handed;                                     // per bucket: the engine has it
+  bool open = false;                                            // a gradient has arrived in this step
+  bool reduced = false;                                         // this step has been synchronized
+  bool skipped = false;            // the last step that was synchronized has been left out
+  std::optional<std::size_t> bad;  // the first parameter of this step whose gradient is not finite
+  int no_sync = 0, skip = 0;       // guards alive
+  std::string damage;              // a gradient came too late: no step can end any more
+  std::uint64_t reductions = 0;    // of this process: what statistics are about
+  std::uint64_t left_out = 0;      // of this process: steps skipped for a gradient that is not finite
+  std::uint64_t step = 0;          // of the run, so with those before a resume: what events are about
+  std::optional<State> pending;    // loaded before the plan
   double exposed_seconds = 0;
   std::uint64_t dense_bytes_per_step = 0;
 };

@@ -1,7 +1,10 @@
 // The start of a GradientReducer: agreement of the ranks, the plan of buckets, and its state in checkpoints.
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 #include <unordered_map>
@@ -9,12 +12,20 @@
 
 #include "acp/agreement.h"
 #include "acp/reducer_impl.h"
+#include "comm/algorithms/choice.h"
 #include "comm/error.h"
 #include "comm/log.h"
+#include "fusion/bucket_size.h"
 
 namespace acp {
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A compressor's work on its own core, for choosing the size of buckets: about four passes over the gradient
+// at 12 GB/s.
+constexpr double coding_seconds_per_byte = 3e-10;
 
 // The key under which a State holds what belongs to no parameter.
 const std::string kReducerKey;
@@ -38,14 +49,15 @@ std::optional<std::uint64_t> saved_step(const State& saved) {
 }  // namespace
 
 GradientReducer::Impl::Impl(Options opts, std::unique_ptr<Communicator> engine_channel,
-                            Communicator& control_channel, const LinkCost& link_cost)
+                            Communicator& control_channel, const LinkCost& link_cost, at::Device rank_device)
     : options(std::move(opts)),
       factory((options.check(), options.compressor()),
               CompressorOptions{options.memory(), options.seed(), options.granularity(),
                                 options.compression_error()}),
       channel(std::move(engine_channel)),
       control(control_channel),
-      link(link_cost) {}
+      link(link_cost),
+      device(rank_device) {}
 
 void GradientReducer::Impl::attach(const NamedTensors& named) {
   if (attached || !parameters.empty())
@@ -66,9 +78,12 @@ void GradientReducer::Impl::attach(const NamedTensors& named) {
                         std::string(at::toString(tensor.scalar_type())) +
                         "; gradients of float64, float32, float16 and bfloat16 can be reduced");
     }
-    if (!tensor.device().is_cpu()) {
-      throw ConfigError("parameter \"" + name + "\" is on " + tensor.device().str() +
-                        "; the backend in use reduces gradients on the CPU");
+    if (!tensor.device().is_cpu() && tensor.device() != device) {
+      throw ConfigError(
+          "parameter \"" + name + "\" is on " + tensor.device().str() + ", and this rank works on " +
+          device.str() +
+          ": move the model to context.device() (acp::init(acp::InitOptions().device(\"cuda\")) "
+          "makes that a GPU)");
     }
     Parameter p;
     p.name = name;
@@ -154,8 +169,44 @@ void GradientReducer::Impl::plan_from_observation() {
   op.label = "order of gradients, before the first step";
   perform(control, std::move(op));
   order.assign(agreed.const_data_ptr<int>(), agreed.const_data_ptr<int>() + n);
-  build(make_plan(parameter_infos(), order,
-                  factory.granularity() == "model" ? whole_model : options.fusion_mb()));
+  const bool whole = factory.granularity() == "model";
+  if (!whole) {
+    const double mb = options.fusion_auto() ? choose_fusion() : options.fusion_mb();
+    const std::lock_guard lock(mutex);
+    fusion_mb = mb;
+  }
+  build(make_plan(parameter_infos(), order, whole ? whole_model : *fusion_mb));
+}
+
+double GradientReducer::Impl::choose_fusion() {
+  const at::Tensor chosen = at::zeros({1}, at::kDouble);
+  if (control.rank() == 0) {
+    const auto infos = parameter_infos();
+    StepCosts costs;
+    costs.link = link;
+    costs.ranks = control.size();
+    costs.tuning = tuning_for(link, link.host_of);
+    costs.algorithm = options.algorithm();
+    costs.exchange = factory.exchange();
+    costs.messages = factory.messages();
+    costs.window = static_cast<std::size_t>(options.window());
+    costs.coding = factory.spec() == "none" ? 0 : coding_seconds_per_byte;
+    std::vector<double> times(parameters.size(),
+                              0);  // without overlap all are there when the first is asked for
+    if (overlaps() && !arrivals.empty()) {
+      const auto since = [&](Clock::time_point t) {
+        return std::chrono::duration<double>(t - arrivals.front()).count();
+      };
+      std::ranges::fill(times, since(arrivals.back()));  // missing ones are completed at the end
+      for (std::size_t k = 0; k < arrivals.size(); ++k)
+        times[static_cast<std::size_t>(order[k])] = since(arrivals[k]);
+    }
+    chosen.fill_(choose_fusion_mb(infos, order, times, costs));
+  }
+  Collective op = Collective::broadcast(chosen, 0);
+  op.label = "size of buckets, before the first step";
+  perform(control, std::move(op));
+  return chosen.item<double>();
 }
 
 void GradientReducer::Impl::build(const Plan& plan) {
@@ -181,7 +232,7 @@ void GradientReducer::Impl::build(const Plan& plan) {
   for (std::size_t b = 0; b < plan.size(); ++b) {
     Bucket& bucket = built->bucket(b);
     if (factory.wants_squares()) {
-      bucket.squares = at::zeros(bucket.grads.sizes(), at::kFloat);
+      bucket.squares = at::zeros_like(bucket.grads, at::kFloat);
       bucket.has_squares.assign(bucket.slices.size(), 0);
     }
     for (std::size_t k = 0; k < plan[b].size(); ++k) {
@@ -216,7 +267,12 @@ void GradientReducer::Impl::build(const Plan& plan) {
 std::string GradientReducer::Impl::plan_signature() const {
   std::ostringstream text;
   text << "world_size=" << channel->size() << " compressor=" << factory.spec()
-       << " granularity=" << factory.granularity() << " fusion_mb=" << options.fusion_mb();
+       << " granularity=" << factory.granularity() << " fusion_mb=";
+  if (options.fusion_auto()) {
+    text << "auto";
+  } else {
+    text << options.fusion_mb();
+  }
   return text.str();
 }
 
@@ -276,6 +332,7 @@ State GradientReducer::Impl::state() {
   auto& own = result[kReducerKey];
   own["step"] = at::empty({1}, at::kLong).fill_(static_cast<std::int64_t>(step_index));
   own["plan"] = bytes_tensor(plan_text());
+  if (fusion_mb) own["fusion_mb"] = at::full({1}, *fusion_mb, at::kDouble);
   if (policy) policy->save(result);
   return result;
 }
@@ -313,7 +370,12 @@ void GradientReducer::Impl::load_state(const State& saved) {
     }
   }
   check_agreement(control, "bucket of the loaded plan", lines);
-  if (plan) build(*plan);
+  if (!plan) return;
+  if (own->second.contains("fusion_mb")) {
+    const std::lock_guard lock(mutex);
+    fusion_mb = own->second.at("fusion_mb").item<double>();
+  }
+  build(*plan);
 }
 
 void GradientReducer::Impl::apply_state(const State& saved) {

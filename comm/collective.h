@@ -15,8 +15,10 @@ namespace acp {
 enum class ReduceOp : std::uint8_t { sum, average, min, max };
 
 // `ring`: our own algorithms over point-to-point messages. `native`: the backend's collective where it has
-// one (else ours). `automatic`: whichever the backend expects to be faster for this size.
-enum class Algorithm : std::uint8_t { automatic, ring, native };
+// one (else ours). `automatic`: whichever is expected to be faster for this size. The others are ways to
+// all-reduce (other collectives take what `automatic` takes): `doubling`, `halving` with few messages,
+// `hierarchical` first among the ranks of a host.
+enum class Algorithm : std::uint8_t { automatic, ring, native, doubling, halving, hierarchical };
 
 // Holds its tensors, so their storage stays alive while it is on the wire. All tensors are contiguous and of
 // one dtype; sizes are checked here, and the factories throw ConfigError on a mismatch that one rank can see

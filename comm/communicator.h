@@ -37,6 +37,10 @@ class Communicator {
   // any thread, never throws; the first reason stands.
   virtual void abort(std::exception_ptr reason) noexcept = 0;
 
+  // Throws the first failure, if there was one that no future has told: of operations that go on after their
+  // future is ready (nccl: on the GPU).
+  virtual void check() const {}
+
   // "local", "mpi", "tcp", "nccl"
   virtual std::string_view backend() const = 0;
 

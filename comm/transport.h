@@ -55,6 +55,9 @@ class Transport {
   // Payload bytes handed to send() on this channel (headers not counted).
   virtual std::uint64_t bytes_sent() const = 0;
 
+  // Whether send() and receive() take memory of a GPU.
+  virtual bool reaches_device() const { return false; }
+
   // Whether some of these were counted by the known volume of a native collective.
   virtual bool bytes_estimated() const { return false; }
 };

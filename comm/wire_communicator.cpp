@@ -81,6 +81,12 @@ struct WireCommunicator::State {
     return true;
   }
 
+  // Messages may lie where the transport reaches them; what adds up works in the host's memory.
+  void check(const Collective& op) const {
+    const bool anywhere = op.kind == Collective::Kind::send_receive && transport->reaches_device();
+    (anywhere ? check_shape : acp::check)(op, transport->rank(), transport->size());
+  }
+
   // Performs `op`; whatever happens, the channel and the memory are left as they have to be.
   std::optional<Failure> attempt(Collective& op) {
     std::optional<Failure> failure = failed();
@@ -198,7 +204,7 @@ std::future<void> WireCommunicator::start(Collective op) {
   State::Operation job{std::move(op), {}};
   std::future<void> done = job.done.get_future();
   try {
-    check(job.op, rank(), size());
+    state_->check(job.op);
   } catch (...) {
     const Failure failure = during(Failure::of(std::current_exception()), backend(), rank(), job.op);
     job.done.set_exception(failure.exception());
@@ -210,7 +216,7 @@ std::future<void> WireCommunicator::start(Collective op) {
 
 void WireCommunicator::perform(Collective op) {
   try {
-    check(op, rank(), size());
+    state_->check(op);
   } catch (...) {
     during(Failure::of(std::current_exception()), backend(), rank(), op).raise();
   }
@@ -218,7 +224,10 @@ void WireCommunicator::perform(Collective op) {
 }
 
 void WireCommunicator::tune(const Tuning& tuning) {
-  const std::lock_guard lock(state_->mutex);
+  // A future is ready a moment before its thread has done with the operation.
+  std::unique_lock lock(state_->mutex);
+  const auto idle = [&] { return state_->queue.empty() && !state_->busy; };
+  while (!state_->changed.wait_for(lock, std::chrono::milliseconds(1), idle)) continue;
   state_->tuning = tuning;
 }
 

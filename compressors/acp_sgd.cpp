@@ -5,11 +5,10 @@
 //   Q = orth(Q)                before the backward pass: Q is the average of the last step
 //   P_w = (M + E) Q            this rank's factor
 //   P = average of P_w         the only message; 1-D tensors travel in it
-//   E = (M + E) - P_w Q^T      what this rank could not express
-//   M = P Q^T                  the gradient that the optimizer sees
+//   M' = P Q^T                 the gradient that the optimizer sees
+//   E = (M + E) - P_w Q^T      what this rank could not express: in the next step's pass over E
 #include "compressors/acp_sgd.h"
 
-#include "compressors/finite.h"
 #include "compressors/registry.h"
 
 namespace acp {
@@ -34,17 +33,18 @@ class AcpSgd final : public LowRankCompressor {
   }
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
-    check_finite(bucket, context.rank);
     if (context.step < options().start) {
-      put_missing(bucket, bucket.missing_count());
+      check_all(bucket, context.rank);
+      announce(bucket, bucket.missing_count());
       co_await all_reduce(bucket.storage, ReduceOp::average);
-      if (some_missing(bucket.missing_count())) {
+      if (missing(bucket, bucket.missing_count(), context.rank)) {
         const auto bitmap = used_bitmap(bucket);
         co_await all_reduce(bitmap, ReduceOp::max);
         set_used(bucket, bitmap);
       }
       co_return;
     }
+    check_input(bucket, context.rank);
     prepare(bucket, context);
     prepared.reset();
     take_input(bucket);
@@ -52,11 +52,12 @@ class AcpSgd final : public LowRankCompressor {
       const Side side = moving(context.step, round);
       if (round > 0) orthogonalize(other(side));
       project(bucket, side);
-      inspect(side, context.rank);
+      check_local(bucket, side, context.rank);
+      count_lost(side);
       if (round == 0) {
         pack(bucket, side);
         co_await all_reduce(factor(side).message, ReduceOp::average);
-        if (some_missing(factor(side).count)) {
+        if (missing(bucket, factor(side).count, context.rank)) {
           const auto bitmap = used_bitmap(bucket);
           co_await all_reduce(bitmap, ReduceOp::max);
           set_used(bucket, bitmap);
@@ -66,7 +67,11 @@ class AcpSgd final : public LowRankCompressor {
         co_await all_reduce(factor(side).factors, ReduceOp::average);
       }
       accept(bucket, side);
-      if (has_error_memory() || round + 1 < rounds_) subtract_own(bucket, side);
+      if (round + 1 < rounds_) {
+        subtract_own(bucket, side);
+      } else if (has_error_memory()) {
+        owe_own(bucket, side);
+      }
       reconstruct(bucket, side, round == 0 ? Write::set : Write::add);
     }
     write_back(bucket);

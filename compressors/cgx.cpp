@@ -22,6 +22,8 @@ class Cgx final : public BucketedQuantiser {
              .stochastic = values.choice("rounding", std::vector<std::string>{"nearest", "stochastic"}) ==
                            "stochastic"},
             static_cast<int>(values.integer("bits", 1, 8))),
+        bucket_(values.integer("bucket", 1, std::int64_t{1} << 32)),
+        stochastic_(values.text("rounding") == "stochastic"),
         least_unit_(static_cast<float>(values.number("least_unit", 0, 1))) {}
 
   void set_bits(double bits) override {
@@ -29,6 +31,17 @@ class Cgx final : public BucketedQuantiser {
       throw ConfigError("cgx: " + std::to_string(bits) + " bits were set; 1 to 8 are possible");
     }
     change_bits(static_cast<int>(bits));
+  }
+
+  std::optional<device::LevelCode> level_code() const override {
+    return device::LevelCode{.levels = device::LevelCode::Levels::range,
+                             .numbers = device::LevelCode::Numbers::range,
+                             .bits = bits(),
+                             .top = static_cast<int>(largest_level()),
+                             .bucket = bucket_,
+                             .align = 8,
+                             .stochastic = stochastic_,
+                             .least_unit = least_unit_};
   }
 
  protected:
@@ -59,6 +72,8 @@ class Cgx final : public BucketedQuantiser {
   unsigned largest_level() const override { return (1U << static_cast<unsigned>(bits())) - 1; }
 
  private:
+  std::int64_t bucket_;
+  bool stochastic_;
   float least_unit_;
 };
 

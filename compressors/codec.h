@@ -5,11 +5,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "compressors/compressor.h"
+#include "compressors/cuda/kernels.h"
 #include "compressors/philox.h"
 
 namespace acp {
@@ -70,6 +72,10 @@ class Sparsifier {
   // each on the wire.
   virtual bool powers_of_two() const { return false; }
 
+  // For the kernels of a GPU: k, where select() chooses the k elements of largest magnitude of n, whatever
+  // they are.
+  virtual std::optional<std::int64_t> kept_largest(std::int64_t /*n*/) const { return std::nullopt; }
+
   // Policies: the kept fraction; ConfigError where the method has none.
   virtual void set_ratio(double ratio);
 
@@ -117,6 +123,10 @@ class Quantiser {
   virtual void decode(std::span<const std::byte> code, std::span<float> out) const = 0;
 
   virtual Combine combine() const { return Combine::mean; }
+
+  // For the kernels of a GPU: what describes encode() and decode() wholly; nothing where they have no such
+  // form.
+  virtual std::optional<device::LevelCode> level_code() const { return std::nullopt; }
 
   // Policies: bits per value; ConfigError where the method has none.
   virtual void set_bits(double bits);

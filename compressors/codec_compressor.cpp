@@ -7,8 +7,10 @@
 #include <cmath>
 
 #include "comm/error.h"
+#include "compressors/cuda/dispatch.h"
 #include "compressors/names.h"
 #include "compressors/residual.h"
+#include "compressors/staged.h"
 
 namespace acp {
 namespace {
@@ -39,13 +41,15 @@ std::span<std::byte> as_bytes(const at::Tensor& tensor) {
 }
 
 std::unique_ptr<Compressor> make_codec(const Bucket& bucket, CodecSettings settings) {
-  if (!bucket.grads.device().is_cpu()) {
-    throw ConfigError("compressor " + settings.method + " works on the CPU; the gradients are on " +
-                      bucket.grads.device().str());
-  }
   if (bucket.grads.numel() > std::int64_t{0xffffffff}) {
     throw ConfigError("compressor " + settings.method +
                       " counts elements with 32 bits: use more and smaller buckets");
+  }
+  if (const auto* const kernels = device::kernels_for(bucket.grads)) {
+    if (auto codec = make_device_codec(bucket, settings, *kernels)) return codec;
+  }
+  if (!bucket.grads.is_cpu()) {
+    return make_staged(bucket, [&](const Bucket& mirror) { return make_codec(mirror, settings); });
   }
   if (settings.exchange == "reduce") return make_reduce_codec(bucket, std::move(settings));
   if (settings.exchange == "tree") return make_tree_codec(bucket, std::move(settings));

@@ -102,8 +102,12 @@ class CodecCompressor : public Compressor {
   Flags read_flags(Reader& in) const;
   static Flags merge(const std::vector<Flags>& ranks);
 
-  // Called when blocks became plain or cease to be.
+  // Called when blocks became plain or cease to be, or are coded otherwise.
   virtual void laid_out() {}
+
+  // The result's place: the bucket's gradients, or float32 numbers that finish() converts.
+  at::Tensor result(const Bucket& bucket) const { return converted_.defined() ? converted_ : bucket.grads; }
+  const std::vector<double>& probes() const { return probes_; }
 
   CodecSettings settings_;
   std::vector<Slice> slices_;
@@ -128,6 +132,10 @@ std::unique_ptr<Compressor> make_gather_codec(const Bucket& bucket, CodecSetting
 std::unique_ptr<Compressor> make_reduce_codec(const Bucket& bucket, CodecSettings settings);
 std::unique_ptr<Compressor> make_tree_codec(const Bucket& bucket, CodecSettings settings);
 std::unique_ptr<Compressor> make_scatter_codec(const Bucket& bucket, CodecSettings settings);
+
+// The exchange on a GPU by its kernels; null where these settings have no such form: they are then staged.
+std::unique_ptr<Compressor> make_device_codec(const Bucket& bucket, const CodecSettings& settings,
+                                              const device::Kernels& kernels);
 
 // For messages: the bytes as a tensor without a copy, which owns them together with the caller; a message may
 // be under way when its compressor has gone.

@@ -42,6 +42,9 @@ class EfSignSgd final : public Quantiser {
   }
 
   Combine combine() const override { return combine_; }
+  std::optional<device::LevelCode> level_code() const override {
+    return device::LevelCode{.numbers = device::LevelCode::Numbers::mean};
+  }
 
  private:
   static float scale(std::span<const float> x) {

@@ -31,12 +31,14 @@ std::string overflows(int rank, const std::string& parameter) {
          " overflows float32 together with what its error memory holds; lower the learning rate, or clip";
 }
 
+void check_finite(const Bucket& bucket, std::size_t slice, int rank) {
+  const auto& one = bucket.slices[slice];
+  if (bucket.used[slice] != 0 && !all_finite(bucket.view(one)))
+    throw DataError(not_finite(rank, one.name) + advice_not_finite);
+}
+
 void check_finite(const Bucket& bucket, int rank) {
-  for (std::size_t k = 0; k < bucket.slices.size(); ++k) {
-    const auto& slice = bucket.slices[k];
-    if (bucket.used[k] != 0 && !all_finite(bucket.view(slice)))
-      throw DataError(not_finite(rank, slice.name) + advice_not_finite);
-  }
+  for (std::size_t k = 0; k < bucket.slices.size(); ++k) check_finite(bucket, k, rank);
 }
 
 }  // namespace acp

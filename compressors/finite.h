@@ -25,5 +25,6 @@ std::string overflows(int rank, const std::string& parameter);
 // DataError as not_finite() if some gradient that this rank has in this step is not finite. For compressors
 // that keep something from step to step: the first thing in their exchange.
 void check_finite(const Bucket& bucket, int rank);
+void check_finite(const Bucket& bucket, std::size_t slice, int rank);  // of one slice
 
 }  // namespace acp

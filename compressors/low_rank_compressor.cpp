@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "comm/error.h"
-#include "compressors/finite.h"
+#include "compressors/cuda/dispatch.h"
 #include "compressors/orthogonalize.h"
 #include "compressors/philox.h"
 #include "compressors/registry.h"
@@ -27,6 +27,29 @@ double squared_norm(const at::Tensor& x) {
   const double norm = x.norm(2, at::kDouble).item<double>();
   return norm * norm;
 }
+
+// Many small copies: one launch where kernels of a GPU can do them.
+class Copies {
+ public:
+  explicit Copies(const device::Kernels* kernels) : kernels_(kernels) {}
+
+  void add(const at::Tensor& from, const at::Tensor& to) {
+    if (kernels_ == nullptr) {
+      to.copy_(from);
+      return;
+    }
+    place_ = device::place_of(to);
+    pieces_.push_back({from.const_data_ptr<float>(), to.data_ptr<float>(), to.numel()});
+  }
+  void perform() const {
+    if (!pieces_.empty()) kernels_->copy(pieces_, device::Type::float32, device::Type::float32, 1, place_);
+  }
+
+ private:
+  const device::Kernels* kernels_;
+  device::Place place_;
+  std::vector<device::Copy> pieces_;
+};
 
 // What the planner knows of a tensor, as a compressor will see it.
 Slice slice_of(std::span<const std::int64_t> shape) {
@@ -66,6 +89,8 @@ LowRankCompressor::LowRankCompressor(const Bucket& bucket, LowRankOptions option
     scratch_ = at::empty(bucket.grads.sizes(), type_);
   }
   if (!same_type) result_ = at::empty(bucket.grads.sizes(), type_);
+  if (bucket.grads.scalar_type() == at::kFloat) kernels_ = device::kernels_for(bucket.grads);
+  if (kernels_ != nullptr) largest_ = at::zeros({1}, type_.dtype(at::kInt));
 
   std::vector<std::int64_t> ranks;
   for (const auto& slice : slices_) {
@@ -76,6 +101,7 @@ LowRankCompressor::LowRankCompressor(const Bucket& bucket, LowRankOptions option
 }
 
 void LowRankCompressor::lay_out(const std::vector<std::int64_t>& ranks) {
+  settle();
   const auto before = std::exchange(parts_, {});
   const auto old_p = std::exchange(p_, {}), old_q = std::exchange(q_, {});
   Part end;
@@ -148,6 +174,7 @@ void LowRankCompressor::draw(const at::Tensor& flat, Side side, std::uint64_t st
 }
 
 void LowRankCompressor::orthogonalize(Side side) {
+  if (side != owed_side_) settle();  // its basis is part of what is owed
   const auto& all = factor(side);
   std::vector<Orthogonalization> batch;
   for (std::size_t k = 0; k < slices_.size(); ++k) {
@@ -157,6 +184,7 @@ void LowRankCompressor::orthogonalize(Side side) {
 }
 
 void LowRankCompressor::draw_basis(Side side, std::uint64_t step) {
+  settle();
   const auto& all = factor(side);
   for (std::size_t k = 0; k < slices_.size(); ++k) {
     if (parts_[k].rank == 0) continue;
@@ -169,6 +197,7 @@ void LowRankCompressor::take_input(const Bucket& bucket) {
   if (residual_) {
     fresh_ = bucket.grads.scalar_type() == residual_->flat().scalar_type();
     if (!fresh_) {
+      settle();
       residual_->compensate(bucket);
       return;
     }
@@ -181,6 +210,7 @@ void LowRankCompressor::take_input(const Bucket& bucket) {
     scratch_.copy_(bucket.grads);
   }
   if (!options_.measure_error) return;
+  settle();
   norms_ = {};
   for (std::size_t k = 0; k < slices_.size(); ++k) {
     auto m = matrix(input(bucket), slices_[k]);
@@ -191,43 +221,49 @@ void LowRankCompressor::take_input(const Bucket& bucket) {
   }
 }
 
-void LowRankCompressor::inspect(Side moving, int rank) {
-  const auto& local = factor(moving).local;
-  if (options_.measure_error) norms_.lost = std::max(0.0, norms_.lost - squared_norm(local));
-  if (all_finite(local)) return;
-  for (std::size_t k = 0; k < slices_.size(); ++k) {
-    if (parts_[k].rank > 0 && !all_finite(part(moving, local, k)))
-      throw DataError(overflows(rank, slices_[k].name));
-  }
+void LowRankCompressor::count_lost(Side moving) {
+  if (options_.measure_error) norms_.lost = std::max(0.0, norms_.lost - squared_norm(factor(moving).local));
 }
 
 void LowRankCompressor::project(const Bucket& bucket, Side moving) {
   const auto from = input(bucket);
-  const auto fixed = other(moving);
+  if (moving == owed_side_) settle();  // its local factor is about to be another
+  std::vector<Factored> batch;
   for (std::size_t k = 0; k < slices_.size(); ++k) {
     if (parts_[k].rank == 0) continue;
-    const auto basis = part(fixed, factor(fixed).basis, k), own = part(moving, factor(moving).local, k);
-    const auto m = matrix(from, slices_[k]);
-    const auto added = fresh_ ? matrix(bucket.grads, slices_[k]) : at::Tensor();
-    moving == Side::p ? project_left(m, basis, own, added) : project_right(m, basis, own, added);
+    auto& one = batch.emplace_back(factored(k, from, moving, factor(moving).local));
+    if (!owed_.empty() && owed_[k]) {
+      const auto owed = factored(k, from, owed_side_, factor(owed_side_).local);
+      one.before = {owed.p, owed.q, {}};
+    }
+    if (fresh_) one.before.added = matrix(bucket.grads, slices_[k]);
   }
+  moving == Side::p ? project_left(batch) : project_right(batch);
   fresh_ = false;
+  owed_.clear();
   factor(moving).factors.copy_(factor(moving).local);
 }
 
 void LowRankCompressor::pack(const Bucket& bucket, Side moving) {
   const auto from = input(bucket);
+  Copies copies(kernels_);
   for (std::size_t k = 0; k < slices_.size(); ++k) {
     if (parts_[k].rank == 0)
-      plain_part(moving, k).copy_(from.narrow(0, slices_[k].offset, slices_[k].numel()));
+      copies.add(from.narrow(0, slices_[k].offset, slices_[k].numel()), plain_part(moving, k));
   }
-  put_missing(bucket, factor(moving).count);
+  copies.perform();
+  announce(bucket, factor(moving).count);
 }
 
 void LowRankCompressor::unpack(Bucket& bucket, Side moving) {
+  Copies copies(kernels_);
   for (std::size_t k = 0; k < slices_.size(); ++k) {
     if (parts_[k].rank > 0 || bucket.used[k] == 0) continue;
-    bucket.view(slices_[k]).copy_(plain_part(moving, k));
+    copies.add(plain_part(moving, k), bucket.view(slices_[k]));
+  }
+  copies.perform();
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    if (parts_[k].rank > 0 || bucket.used[k] == 0) continue;
     if (residual_) residual_->view(slices_[k]).zero_();  // it was sent whole
   }
 }
@@ -243,24 +279,44 @@ void LowRankCompressor::accept(const Bucket& bucket, Side moving) {
   }
 }
 
-void LowRankCompressor::subtract_own(const Bucket& bucket, Side moving) {
-  const auto from = input(bucket);
+Factored LowRankCompressor::factored(std::size_t k, const at::Tensor& flat, Side moving,
+                                     const at::Tensor& from) const {
+  return {matrix(flat, slices_[k]),
+          part(Side::p, moving == Side::p ? from : p_.basis, k),
+          part(Side::q, moving == Side::q ? from : q_.basis, k),
+          {}};
+}
+
+std::vector<Factored> LowRankCompressor::in_use(const Bucket& bucket, const at::Tensor& flat, Side moving,
+                                                const at::Tensor& from) const {
+  std::vector<Factored> batch;
   for (std::size_t k = 0; k < slices_.size(); ++k) {
-    if (!touches(bucket, k)) continue;
-    const auto p = part(Side::p, moving == Side::p ? p_.local : p_.basis, k);
-    const auto q = part(Side::q, moving == Side::q ? q_.local : q_.basis, k);
-    product(p, q, matrix(from, slices_[k]), Write::subtract);
+    if (touches(bucket, k)) batch.push_back(factored(k, flat, moving, from));
   }
+  return batch;
+}
+
+void LowRankCompressor::subtract_own(const Bucket& bucket, Side moving) {
+  product(in_use(bucket, input(bucket), moving, factor(moving).local), Write::subtract);
+}
+
+void LowRankCompressor::owe_own(const Bucket& bucket, Side moving) {
+  owed_side_ = moving;
+  owed_.resize(slices_.size());
+  for (std::size_t k = 0; k < slices_.size(); ++k) owed_[k] = touches(bucket, k);
+}
+
+void LowRankCompressor::settle() const {
+  std::vector<Factored> batch;
+  for (std::size_t k = 0; k < owed_.size(); ++k) {
+    if (owed_[k]) batch.push_back(factored(k, residual_->flat(), owed_side_, factor(owed_side_).local));
+  }
+  product(batch, Write::subtract);
+  owed_.clear();
 }
 
 void LowRankCompressor::reconstruct(Bucket& bucket, Side moving, Write write) {
-  const auto to = output(bucket);
-  for (std::size_t k = 0; k < slices_.size(); ++k) {
-    if (!touches(bucket, k)) continue;
-    const auto p = part(Side::p, moving == Side::p ? p_.value : p_.basis, k);
-    const auto q = part(Side::q, moving == Side::q ? q_.value : q_.basis, k);
-    product(p, q, matrix(to, slices_[k]), write);
-  }
+  product(in_use(bucket, output(bucket), moving, factor(moving).value), write);
 }
 
 void LowRankCompressor::subtract_shared(const Bucket& bucket) {
@@ -275,37 +331,6 @@ void LowRankCompressor::write_back(Bucket& bucket) {
   for (std::size_t k = 0; k < slices_.size(); ++k) {
     if (touches(bucket, k)) bucket.matrix(slices_[k]).copy_(matrix(result_, slices_[k]));
   }
-}
-
-State LowRankCompressor::state() const {
-  State state;
-  if (residual_) residual_->save(state);
-  for (std::size_t k = 0; k < slices_.size(); ++k) {
-    if (parts_[k].rank == 0) continue;
-    auto& mine = state[slices_[k].name];
-    mine["p"] = part(Side::p, p_.value, k).t().clone(at::MemoryFormat::Contiguous);
-    mine["q"] = part(Side::q, q_.value, k).t().clone(at::MemoryFormat::Contiguous);
-  }
-  return state;
-}
-
-void LowRankCompressor::load_state(const State& state) {
-  if (residual_) residual_->load(state);
-  for (std::size_t k = 0; k < slices_.size(); ++k) {
-    if (parts_[k].rank == 0) continue;
-    for (const auto side : {Side::p, Side::q}) {
-      const auto* kind = side == Side::p ? "p" : "q";
-      const auto saved = find_state(state, slices_[k].name, kind);
-      if (!saved.defined()) continue;
-      const auto to = part(side, factor(side).value, k);
-      if (saved.dim() != 2 || saved.size(0) != to.size(1)) {
-        refuse_state(slices_[k].name, kind, saved, {to.size(1), to.size(0)});
-      }
-      const auto kept = std::min(saved.size(1), to.size(0));
-      to.narrow(0, 0, kept).copy_(saved.t().narrow(0, 0, kept));
-    }
-  }
-  prepared.reset();
 }
 
 void LowRankCompressor::set_levels(std::span<const Level> levels) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compressors/compressor.h"
+#include "compressors/cuda/kernels.h"
 #include "compressors/low_rank.h"
 #include "compressors/residual.h"
 
@@ -49,7 +50,7 @@ class LowRankCompressor : public Compressor {
   void load_state(const State&) final;  // of another rank: leading columns as far as they go
   // Ranks; empty = plain. Error memory and leading columns stay, further columns come from the seed.
   void set_levels(std::span<const Level> levels) final;
-  at::Tensor error_memory() const final { return residual_ ? residual_->flat() : at::Tensor(); }
+  at::Tensor error_memory() const final;
 
  protected:
   LowRankCompressor(const Bucket& bucket, LowRankOptions options);
@@ -67,6 +68,21 @@ class LowRankCompressor : public Compressor {
   bool compresses() const { return p_.value.numel() > 0; }
   bool has_error_memory() const { return residual_.has_value(); }
 
+  // What says whether gradients are finite and there. The CPU looks and throws. Kernels of a GPU only take
+  // note of what they find, NaN in the count of missing gradients tells it to all ranks, and the host learns
+  // it from missing(), with which it has to wait anyway.
+
+  // First thing in a dense step: DataError that names the first gradient of this rank that is not finite.
+  void check_all(const Bucket& bucket, int rank) const;
+  // First thing in a compressed step: the same of those that no projection shows.
+  void check_input(const Bucket& bucket, int rank) const;
+  // After project(), before anything is sent: the same of the others, and of an input that has overflowed.
+  void check_local(const Bucket& bucket, Side moving, int rank) const;
+  // Writes the count of missing gradients.
+  void announce(const Bucket& bucket, const at::Tensor& count) const;
+  // Whether some rank misses a gradient, of the reduced count; DataError if it is NaN.
+  bool missing(const Bucket& bucket, const at::Tensor& count, int rank) const;
+
   // The steps of an exchange, in their usual order. `moving` is the factor that is sent, the other one is
   // fixed.
 
@@ -79,9 +95,9 @@ class LowRankCompressor : public Compressor {
   void take_input(const Bucket& bucket);
   // P = input Q or Q = input^T P with the fixed basis; to `local` and into the message.
   void project(const Bucket& bucket, Side moving);
-  // After the factor that ends a round: DataError that names the parameter if the input had overflowed; and
-  // the norms. With B the fixed orthonormal basis, |M - B (B^T M)|^2 = |M|^2 - |B^T M|^2.
-  void inspect(Side moving, int rank);
+  // Of the factor that ends a round: the norms. With B the fixed orthonormal basis, |M - B (B^T M)|^2 = |M|^2
+  // - |B^T M|^2.
+  void count_lost(Side moving);
   // The plain slices and the count of missing gradients join the message.
   void pack(const Bucket& bucket, Side moving);
   // The reduced plain slices become gradients.
@@ -90,6 +106,10 @@ class LowRankCompressor : public Compressor {
   void accept(const Bucket& bucket, Side moving);
   // Input -= P Q^T of this rank's own factor: what is left is the error, or the input of another round.
   void subtract_own(const Bucket& bucket, Side moving);
+  // The same of the error memory, after the last round: done by the next step's first project(), in the pass
+  // that it makes anyway, or when somebody asks for the memory. That step sends the other factor, so both are
+  // still there.
+  void owe_own(const Bucket& bucket, Side moving);
   // Gradient = P Q^T, or += P Q^T, of the shared factor.
   void reconstruct(Bucket& bucket, Side moving, Write write);
   // Input -= gradient: the error against the shared result.
@@ -113,6 +133,14 @@ class LowRankCompressor : public Compressor {
   at::Tensor input(const Bucket& bucket) const;   // flat
   at::Tensor output(const Bucket& bucket) const;  // flat
   void draw(const at::Tensor& flat, Side side, std::uint64_t step, std::size_t k, std::int64_t first) const;
+  // A slice's matrix in `flat` with its factors, `moving` from there and the fixed basis; all that are in
+  // use.
+  Factored factored(std::size_t k, const at::Tensor& flat, Side moving, const at::Tensor& from) const;
+  std::vector<Factored> in_use(const Bucket& bucket, const at::Tensor& flat, Side moving,
+                               const at::Tensor& from) const;
+  void settle() const;                   // what owe_own() left to do
+  void note(const at::Tensor& x) const;  // its largest magnitude, in largest_
+  [[noreturn]] void refuse(const Bucket& bucket, int rank) const;
   bool touches(const Bucket& bucket, std::size_t k) const {
     return parts_[k].rank > 0 && bucket.used[k] != 0;
   }
@@ -127,6 +155,11 @@ class LowRankCompressor : public Compressor {
   at::Tensor scratch_;  // the input, where neither error memory nor gradients can hold it
   at::Tensor result_;   // where the gradients have another dtype
   bool fresh_ = false;  // project() has yet to add the gradients
+  // Slices whose own product the error memory has yet to lose, none if empty, and which factor was sent.
+  mutable std::vector<bool> owed_;
+  Side owed_side_ = Side::p;
+  const device::Kernels* kernels_ = nullptr;  // of a GPU, where they do the work
+  at::Tensor largest_;                        // with them: of all magnitudes so far, as bits
 };
 
 }  // namespace acp

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "comm/error.h"
+#include "compressors/cuda/dispatch.h"
 #include "compressors/finite.h"
 #include "compressors/kernels/moments.h"
 #include "compressors/kernels/select.h"
@@ -90,6 +91,29 @@ void ErrorMemory::take(const Bucket& bucket) {
   if (!rest_.defined()) rest_ = at::empty(bucket.grads.sizes(), bucket.grads.options().dtype(at::kFloat));
   left_ = floats(rest_);
   std::ranges::copy(y_, left_.begin());
+}
+
+at::Tensor ErrorMemory::take(const Bucket& bucket, const device::Kernels& kernels, std::uint32_t* largest) {
+  if (converted_.defined()) converted_.copy_(bucket.grads);
+  const auto given = converted_.defined() ? converted_ : bucket.grads;
+  auto y = main_.defined() ? main_ : given;
+  std::vector<device::Sum> sums;
+  hidden_.clear();
+  for (std::size_t k = 0; k < slices_.size(); ++k) {
+    const auto& slice = slices_[k];
+    if (bucket.used[k] != 0) {
+      const float* const g = given.const_data_ptr<float>() + slice.offset;
+      sums.push_back(
+          {y.data_ptr<float>() + slice.offset, main_.defined() ? g : nullptr, slice.numel(), largest + k});
+      written_[k] = 1;
+    } else if (main_.defined()) {
+      auto part = main_.narrow(0, slice.offset, slice.numel());
+      hidden_.push_back({k, part.clone(), {}});
+      part.zero_();
+    }
+  }
+  kernels.accumulate(sums, 1, device::place_of(given));
+  return y;
 }
 
 void ErrorMemory::accumulate(const Bucket& bucket) {

@@ -12,6 +12,7 @@
 #include "compressors/bucket.h"
 #include "compressors/coded_method.h"
 #include "compressors/compressor.h"
+#include "compressors/cuda/kernels.h"
 
 namespace acp {
 
@@ -34,6 +35,10 @@ class ErrorMemory {
   void check(const Bucket& bucket, int rank) const;
 
   void take(const Bucket& bucket);
+  // take() by the kernels of a GPU, without a word to the host: y of the whole bucket. For none and residual,
+  // at scale
+  // 1. `largest`, of each slice, as device::Sum has it: what check() looks for.
+  at::Tensor take(const Bucket& bucket, const device::Kernels& kernels, std::uint32_t* largest);
   std::span<float> values() { return y_; }                 // of the whole bucket
   std::span<const float> gradients() const { return g_; }  // of this step, float32
 

@@ -36,6 +36,10 @@ class OneBit final : public Quantiser {
     kernels::unpack_signs(code.data() + header, other, negative, out);
   }
 
+  std::optional<device::LevelCode> level_code() const override {
+    return device::LevelCode{.numbers = device::LevelCode::Numbers::halves};
+  }
+
  private:
   static constexpr std::size_t header = 2 * sizeof(float);
 

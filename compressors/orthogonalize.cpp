@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "comm/error.h"
+#include "compressors/cuda/dispatch.h"
 #include "compressors/kernels/gram_single.h"
 
 namespace acp {
@@ -194,6 +195,33 @@ void orthogonalize(const float* in, std::int64_t count, std::int64_t n, float* o
   kernels::combine(in, rows, room.factors.data(), out, room.workspace);
 }
 
+// All that kernels of the GPU can do; false, with nothing done, if that is not all.
+bool on_kernels(std::span<const Orthogonalization> batch) {
+  const auto* const kernels = device::kernels_for(batch[0].vectors);
+  if (kernels == nullptr) return false;
+  std::vector<device::Basis> parts;
+  for (const auto& [vectors, basis] : batch) {
+    if (vectors.scalar_type() != at::kFloat || vectors.size(0) > device::widest) return false;
+    parts.push_back({vectors.const_data_ptr<float>(), basis.data_ptr<float>(), vectors.size(1),
+                     static_cast<int>(vectors.size(0))});
+  }
+  kernels->orthogonalize(parts, device::place_of(batch[0].vectors));
+  return true;
+}
+
+void on_the_cpu(std::span<const Orthogonalization> batch) {
+  std::vector<Orthogonalization> copies;
+  for (const auto& [vectors, basis] : batch) {
+    const auto copy = vectors.cpu();
+    copies.push_back({copy, at::empty_like(copy)});
+  }
+  acp::orthogonalize(std::span<const Orthogonalization>(copies));
+  for (std::size_t k = 0; k < batch.size(); ++k) {
+    auto basis = batch[k].basis;
+    basis.copy_(copies[k].basis);
+  }
+}
+
 }  // namespace
 
 void orthogonalize(const at::Tensor& vectors, const at::Tensor& basis) {
@@ -208,6 +236,8 @@ void orthogonalize(std::span<const Orthogonalization> batch) {
                   std::to_string(vectors.size(1)));
     }
   }
+  if (batch.empty() || on_kernels(batch)) return;
+  if (!batch[0].vectors.is_cpu()) return on_the_cpu(batch);
   at::parallel_for(0, static_cast<std::int64_t>(batch.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     Room room;
     for (auto k = begin; k < end; ++k) {

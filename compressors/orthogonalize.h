@@ -8,7 +8,7 @@
 namespace acp {
 
 // `basis` is to become an orthonormal basis of the rows of `vectors`: both count x length, contiguous,
-// float32 or float64 on the CPU, count <= length; one column of a factor is one row here.
+// float32 or float64, count <= length; one column of a factor is one row here.
 struct Orthogonalization {
   at::Tensor vectors, basis;
 };
@@ -19,7 +19,9 @@ struct Orthogonalization {
 // the result is finite for every input. In float32 rows are orthonormal to 1e-6.
 void orthogonalize(const at::Tensor& vectors, const at::Tensor& basis);
 
-// Several of one type, shared among threads; each result is that of the function above.
+// Several of one type and device: shared among threads, or one launch on a GPU (float32 of up to 64 rows;
+// others, and all in builds without nvcc, are copied to the CPU and back). Each result is that of the
+// function above; a GPU's differs from the CPU's in rounding.
 void orthogonalize(std::span<const Orthogonalization> batch);
 
 }  // namespace acp

@@ -10,6 +10,8 @@
 #include <span>
 #include <string_view>
 
+#include "compressors/host_device.h"
+
 namespace acp {
 
 // What numbers are drawn for; numbers of different purposes are independent.
@@ -67,8 +69,8 @@ class Philox {
     }
   }
 
-  // The ten rounds themselves, public for the published test vectors.
-  static constexpr Block rounds(Block counter, std::array<std::uint32_t, 2> key) {
+  // The ten rounds themselves, public for the published test vectors and for kernels.
+  ACP_HOST_DEVICE static constexpr Block rounds(Block counter, std::array<std::uint32_t, 2> key) {
     for (int round = 0; round < 10; ++round) {
       const std::uint64_t a = std::uint64_t{0xD2511F53U} * counter[0],
                           b = std::uint64_t{0xCD9E8D57U} * counter[2];

@@ -10,7 +10,6 @@
 
 #include "comm/error.h"
 #include "compressors/acp_sgd.h"
-#include "compressors/finite.h"
 #include "compressors/registry.h"
 
 namespace acp {
@@ -40,27 +39,29 @@ class PowerSgd final : public LowRankCompressor {
   }
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
-    check_finite(bucket, context.rank);
     if (context.step < options().start) {
-      put_missing(bucket, bucket.missing_count());
+      check_all(bucket, context.rank);
+      announce(bucket, bucket.missing_count());
       co_await all_reduce(bucket.storage, ReduceOp::average);
-      if (some_missing(bucket.missing_count())) {
+      if (missing(bucket, bucket.missing_count(), context.rank)) {
         const auto bitmap = used_bitmap(bucket);
         co_await all_reduce(bitmap, ReduceOp::max);
         set_used(bucket, bitmap);
       }
       co_return;
     }
+    check_input(bucket, context.rank);
     prepare(bucket, context);
     prepared.reset();
     take_input(bucket);
     for (int round = 0; round < rounds_; ++round) {
       if (round > 0) orthogonalize(Side::q);
       project(bucket, Side::p);
+      check_local(bucket, Side::p, context.rank);
       if (round == 0) {
         pack(bucket, Side::p);
         co_await all_reduce(factor(Side::p).message, ReduceOp::average);
-        if (some_missing(factor(Side::p).count)) {
+        if (missing(bucket, factor(Side::p).count, context.rank)) {
           const auto bitmap = used_bitmap(bucket);
           co_await all_reduce(bitmap, ReduceOp::max);
           set_used(bucket, bitmap);
@@ -73,7 +74,8 @@ class PowerSgd final : public LowRankCompressor {
       accept(bucket, Side::p);
       orthogonalize(Side::p);
       project(bucket, Side::q);
-      if (round + 1 == rounds_) inspect(Side::q, context.rank);
+      check_local(bucket, Side::q, context.rank);
+      if (round + 1 == rounds_) count_lost(Side::q);
       co_await all_reduce(factor(Side::q).factors, ReduceOp::average);
       accept(bucket, Side::q);
     }
@@ -174,6 +176,11 @@ const bool registered = register_method({
          {"warm_start", "on", "off: Q is drawn anew in every step (ddp, rankk)"}},
     .knob = Knob::rank,
     .all_reducible = true,
+    .messages =
+        [](const Values& values) {
+          const auto options = parse(values, {});
+          return options.rounds * (options.alternating ? 1 : 2);
+        },
     .memories = {"residual", "none"},
     .compresses = [](std::span<const std::int64_t> shape,
                      const Values& values) { return low_rank_compresses(shape, parse(values, {}).low_rank); },

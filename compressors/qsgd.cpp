@@ -65,6 +65,16 @@ class Qsgd final : public BucketedQuantiser {
     change_bits(bits_for(settings_.levels));
   }
 
+  std::optional<device::LevelCode> level_code() const override {
+    using Numbers = device::LevelCode::Numbers;
+    return device::LevelCode{.levels = device::LevelCode::Levels::dither,
+                             .numbers = settings_.euclidean ? Numbers::norm : Numbers::largest,
+                             .bits = bits(),
+                             .top = settings_.levels,
+                             .bucket = settings_.bucket,
+                             .stochastic = settings_.stochastic};
+  }
+
  protected:
   Numbers measure(std::span<const float> bucket) const override { return {settings_.norm(bucket)}; }
 

@@ -102,6 +102,7 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
     knob_ = method.knob;
     const bool has_choice = std::ranges::find(method.keys, "exchange", &KeyInfo::name) != method.keys.end();
     exchange_ = has_choice ? values.text("exchange") : method.all_reducible ? "reduce" : "gather";
+    messages_ = exchange_ == "scatter" ? 2 : method.messages ? method.messages(values) : 1;
     if (method.compresses) {
       compresses_ = [&method, values](std::span<const std::int64_t> shape) {
         return method.compresses(shape, values);

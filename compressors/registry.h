@@ -44,6 +44,8 @@ struct MethodInfo {
   std::vector<KeyInfo> keys{};
   Knob knob = Knob::none;
   bool all_reducible = false;
+  // Of one bucket, each of which needs what the one before brought; empty: one.
+  std::function<int(const Values&)> messages{};
   std::vector<std::string> memories{"none"};  // allowed ones, the default first
   std::vector<std::string> granularities{"layer"};
   Recipe recipe{};
@@ -101,6 +103,8 @@ class CompressorFactory {
   bool wants_squares() const { return wants_squares_; }
   // How messages travel: "reduce" (all-reduce), "gather", "tree" or "scatter" (coded_method.h).
   const std::string& exchange() const { return exchange_; }
+  // Of one bucket, each of which needs what the one before brought.
+  int messages() const { return messages_; }
 
  private:
   std::string text_;
@@ -111,6 +115,7 @@ class CompressorFactory {
   Recipe recipe_;
   bool wants_squares_ = false;
   std::string exchange_ = "gather";
+  int messages_ = 1;
   std::function<std::unique_ptr<Compressor>(const Bucket&, const CompressorOptions&)> make_;
   std::function<double(std::span<const std::int64_t> shape, std::int64_t element_size)> wire_bytes_;
   std::function<bool(std::span<const std::int64_t> shape)> compresses_;

@@ -12,6 +12,7 @@
 #include "comm/error.h"
 #include "compressors/codec_compressor.h"
 #include "compressors/kernels/select.h"
+#include "compressors/pieces.h"
 
 namespace acp {
 namespace {
@@ -24,7 +25,7 @@ class ScatterCodec final : public CodecCompressor {
 
   Exchange exchange(Bucket& bucket, StepContext context) override {
     begin(bucket, context);
-    if (chunks_.size() != static_cast<std::size_t>(context.size)) cut(context.size);
+    if (chunks_.size() != static_cast<std::size_t>(context.size)) cut_up(context.size);
     const auto plain = pack_plain(bucket);
     const auto mine = std::make_shared<Bytes>();
     std::vector<std::int64_t> my_counts, their_counts;
@@ -50,42 +51,12 @@ class ScatterCodec final : public CodecCompressor {
   }
 
  private:
-  // A part of a block that one rank sums; its code begins where the block's buckets begin anew.
-  struct Piece {
-    std::size_t part = 0;
-    std::int64_t from = 0, count = 0;
-    std::string name;
-  };
-
   void laid_out() override { chunks_.clear(); }
 
-  // Rank r takes an equal share of what is left; where it cuts a block, the piece is rounded up to a multiple
-  // of 4, so that codes of 2 and more bits end at a byte.
-  void cut(int ranks) {
-    chunks_.assign(static_cast<std::size_t>(ranks), {});
-    std::int64_t left = 0;
-    for (const auto& part : parts_) left += part.plain ? 0 : part.count;
-    std::size_t p = 0;
-    std::int64_t from = 0;
-    for (int rank = 0; rank < ranks; ++rank) {
-      auto want = left / (ranks - rank);
-      while (want > 0 && p < parts_.size()) {
-        const auto rest = parts_[p].plain ? 0 : parts_[p].count - from;
-        const auto count = rest <= want ? rest : std::min(rest, (want + 3) / 4 * 4);
-        if (count > 0) {
-          chunks_[static_cast<std::size_t>(rank)].push_back(
-              {p, from, count, parts_[p].name + " from " + std::to_string(from)});
-        }
-        from += count;
-        left -= count;
-        want -= std::min(want, count);
-        if (parts_[p].plain || from == parts_[p].count) {
-          ++p;
-          from = 0;
-        }
-      }
-    }
-    // A last rank has all that is left, so nothing remains but empty and plain blocks.
+  void cut_up(int ranks) {
+    std::vector<CodedBlock> blocks;
+    for (const auto& part : parts_) blocks.push_back({part.name, part.plain ? 0 : part.count});
+    chunks_ = cut(blocks, ranks);
   }
 
   const std::vector<Piece>& chunk(int rank) const { return chunks_[static_cast<std::size_t>(rank)]; }

@@ -20,6 +20,7 @@ class SignSgd final : public Quantiser {
     kernels::unpack_signs(code.data(), 1, -1, out);
   }
   Combine combine() const override { return Combine::majority; }
+  std::optional<device::LevelCode> level_code() const override { return device::LevelCode{}; }
 };
 
 const bool registered = register_quantiser({

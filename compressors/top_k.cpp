@@ -50,6 +50,9 @@ class TopK final : public Sparsifier {
                             : static_cast<std::size_t>(ratio_.count(static_cast<std::int64_t>(y.size())));
     kernels::top_k(y, k, chosen.indices, chosen.values);
   }
+  std::optional<std::int64_t> kept_largest(std::int64_t n) const override {
+    return by_cost_ ? std::nullopt : std::optional(ratio_.count(n));
+  }
   void set_ratio(double ratio) override {
     if (by_cost_)
       throw ConfigError("count=cat chooses the number of elements itself; a policy needs count=ratio");

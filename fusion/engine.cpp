@@ -36,12 +36,15 @@ Engine::Engine(std::vector<Bucket> buckets, const Factory& make, Communicator& c
     : buckets_(std::move(buckets)),
       channel_(channel),
       options_(std::move(options)),
+      stream_(buckets_),
       step_(options_.first_step),
-      ready_(buckets_.size(), false) {
+      ready_(buckets_.size(), false),
+      filled_(buckets_.size()) {
   for (const Bucket& bucket : buckets_) {
     compressors_.push_back(make(bucket));
     labels_.push_back(name_bucket(bucket));
   }
+  exchanged_ = stream_.mark();  // the compressors' first state
   thread_ = std::jthread([this](const std::stop_token& stop) { loop(stop); });
 }
 
@@ -49,9 +52,11 @@ Engine::~Engine() = default;
 
 void Engine::ready(std::size_t bucket) {
   const auto now = Clock::now();
+  MarkPtr filled = stream_.mark();
   {
     const std::lock_guard lock(mutex_);
     ready_[bucket] = true;
+    filled_[bucket] = std::move(filled);
   }
   changed_.notify_all();
   report({Event::Kind::bucket_ready, step_, static_cast<int>(bucket), 0, 0, now, now});
@@ -63,6 +68,8 @@ void Engine::synchronize() {
   changed_.wait(lock, [&] { return completed_ > synchronized_ || error_; });
   if (error_) std::rethrow_exception(error_);
   ++synchronized_;
+  join(exchanged_);
+  channel_.check();
 }
 
 void Engine::between_steps(
@@ -75,11 +82,15 @@ void Engine::between_steps(
   };
   std::unique_lock lock(mutex_);
   if (buckets_.empty()) return run();  // there is no thread to run it
+  const MarkPtr before = stream_.mark();
+  MarkPtr after;
   changed_.wait(lock, [&] { return (idle_ && !task_) || error_; });
   if (error_) std::rethrow_exception(error_);
   task_ = [&] {
     try {
+      join(before);
       run();
+      after = stream_.mark();
       done.set_value();
     } catch (...) {
       done.set_exception(std::current_exception());
@@ -88,6 +99,7 @@ void Engine::between_steps(
   changed_.notify_all();
   lock.unlock();
   done.get_future().get();
+  join(after);
 }
 
 EngineStatistics Engine::statistics() const {
@@ -101,12 +113,24 @@ void Engine::loop(const std::stop_token& stop) {
   // all cores, where they wait for the backward pass (a hundred times slower with two ranks on two cores).
   at::init_num_threads();
   try {
-    while (run_step(stop)) {
-      const std::lock_guard lock(mutex_);
-      ++completed_;
-      ++statistics_.steps;
-      changed_.notify_all();
+    const auto stream = stream_.enter();  // as long
+    join(exchanged_);
+    try {
+      while (run_step(stop)) {
+        MarkPtr exchanged = stream_.mark();
+        const std::lock_guard lock(mutex_);
+        exchanged_ = std::move(exchanged);
+        ++completed_;
+        ++statistics_.steps;
+        changed_.notify_all();
+      }
+    } catch (...) {
+      channel_.abort(std::current_exception());  // first: it ends what the stream may be waiting for
+      stream_.finish();
+      throw;
     }
+    // The buffers go back to the allocator as another stream's, and the last preparation may still write.
+    stream_.finish();
   } catch (...) {
     const auto error = std::current_exception();
     channel_.abort(error);
@@ -184,6 +208,7 @@ void Engine::issue(std::deque<InFlight>& flight, std::size_t bucket, int round, 
     }
   }
   if (!op) {
+    channel_.check();  // decoding has looked at what arrived: an aborted exchange leaves what was there
     take_ownership(buckets_[bucket].storage);
     return;
   }
@@ -221,6 +246,9 @@ bool Engine::wait_ready(std::size_t bucket, const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   if (!changed_.wait(lock, stop, [&] { return ready_[bucket]; })) return false;
   ready_[bucket] = false;
+  const MarkPtr filled = std::move(filled_[bucket]);
+  lock.unlock();
+  join(filled);
   return true;
 }
 

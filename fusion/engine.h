@@ -17,6 +17,7 @@
 #include "comm/communicator.h"
 #include "compressors/bucket.h"
 #include "compressors/compressor.h"
+#include "fusion/engine_stream.h"
 #include "fusion/events.h"
 
 namespace acp {
@@ -65,7 +66,8 @@ class Engine {
   // Hands the bucket over for this step. Any thread; only wakes the engine.
   void ready(std::size_t bucket);
 
-  // Waits until every bucket of the step has been exchanged; rethrows the first error, now and ever after.
+  // Waits until every bucket of the step has been exchanged (on a GPU: until that much has been asked of it,
+  // and the calling thread's current stream waits); rethrows the first error, now and ever after.
   void synchronize();
 
   // Runs `task` on the engine's thread between two steps and waits for it; for state, settings and the step
@@ -101,11 +103,14 @@ class Engine {
   std::vector<std::unique_ptr<Compressor>> compressors_;
   Communicator& channel_;
   EngineOptions options_;
+  const EngineStream stream_;        // of the engine's thread
   std::atomic<std::uint64_t> step_;  // written by the engine's thread, between steps
 
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   std::vector<bool> ready_;
+  std::vector<MarkPtr> filled_;  // of the buckets that are ready: their gradients are there
+  MarkPtr exchanged_;            // the last step's
   std::uint64_t completed_ = 0, synchronized_ = 0;
   std::function<void()> task_;
   bool idle_ = false;  // waiting for the first bucket of a step

@@ -124,7 +124,7 @@ choose_link() { # WORK perf.sh's variables...
       local probe
       probe=$(mktemp)
       env "${@:2}" nworkers="$batch_ranks" opt=ssgd data=synthetic epochs='' iterations=4 warmup=2 policy=uniform memory='' json="$probe" \
-        hosts="localhost:$batch_ranks" "$ROOT/scripts/perf.sh" --no-eval >/dev/null || fail "batch.sh: the trial run of $1 failed"
+        hosts="localhost:$batch_ranks" "$ROOT/scripts/perf.sh" --no-eval --lr-schedule constant >/dev/null || fail "batch.sh: the trial run of $1 failed"
       links[$1]=$("${PY:-python3}" -c '
 import json, sys
 run = json.loads(open(sys.argv[1]).readlines()[-1])

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing: Debian packages, and libtorch from its PyPI wheel into .venv. Fast when nothing is.
-#   scripts/setup.sh [--lint]     --lint: clang-format and clang-tidy too
+#   scripts/setup.sh [--lint] [--cuda]
+# --lint: clang-format and clang-tidy too. --cuda: the CUDA libraries that libtorch's part for GPUs needs, NCCL among
+# them (1.5 GB to load, 3 GB unpacked); the build itself needs nvcc of a CUDA toolkit besides (docs/gpu.md).
 # For Debian 12 and Ubuntu 22.04, 24.04, as root or with sudo. A libtorch 2.4 or newer that is there already is used
 # with LIBTORCH=/path; nothing is then taken from PyPI.
 set -euo pipefail
@@ -10,12 +12,15 @@ cd "$ROOT"
 packages=(g++ git pkg-config python3-venv meson ninja-build ccache openmpi-bin libopenmpi-dev libcxxopts-dev catch2
   nlohmann-json3-dev libspdlog-dev zlib1g-dev libjpeg-dev libpng-dev)
 optional=(dataset-fashion-mnist)
-case "${1:-}" in
-  --lint) packages+=(clang-format clang-tidy) ;;
-  -h | --help) usage "$0" && exit ;;
-  "") ;;
-  *) fail "setup: unknown argument $1; known: --lint" ;;
-esac
+cuda=''
+for argument; do
+  case "$argument" in
+    --lint) packages+=(clang-format clang-tidy) ;;
+    --cuda) cuda=1 ;;
+    -h | --help) usage "$0" && exit ;;
+    *) fail "setup: unknown argument $argument; known: --lint, --cuda" ;;
+  esac
+done
 
 mkdir -p .cache
 exec 9>.cache/setup.lock
@@ -76,8 +81,17 @@ check_libtorch() { # folder, advice
   [ -z "$lacking" ] || fail "setup: $1/lib/libtorch_cpu.so needs $lacking, not found here; $2"
 }
 
+# The same of its part for GPUs.
+check_cuda() { # folder, advice
+  [ -f "$1/lib/libtorch_cuda.so" ] || fail "setup: $1 has no lib/libtorch_cuda.so: it is a libtorch without CUDA; $2"
+  local lacking
+  lacking=$(ldd "$1/lib/libtorch_cuda.so" 2>/dev/null | sed -n 's/^[[:space:]]*\(.*\) => not found.*/\1/p' | sort -u | paste -sd ' ')
+  [ -z "$lacking" ] || fail "setup: $1/lib/libtorch_cuda.so needs $lacking, not found here; $2"
+}
+
 if [ -n "${LIBTORCH:-}" ]; then
   check_libtorch "$LIBTORCH" "is LIBTORCH the folder of a libtorch or of Python's torch?"
+  [ -z "$cuda" ] || check_cuda "$LIBTORCH" "point LIBTORCH at one with CUDA and its libraries, or unset it"
   exit 0
 fi
 
@@ -100,3 +114,32 @@ fi
 for folder in .venv/lib/python3*/site-packages/torch; do
   check_libtorch "$folder" "remove .venv and run scripts/setup.sh again"
 done
+
+# --- CUDA's libraries ------------------------------------------------------------------------------------------------
+
+# The wheel itself says which it was built with: «nvidia-nccl-cu13==2.28.9; platform_system == "Linux"».
+cuda_wheels() {
+  sed -n 's/^Requires-Dist: \(\(cuda-toolkit\|nvidia-[a-z0-9-]*\)[^; ]*\).*/\1/p' .venv/lib/python3*/site-packages/torch-2.11.0*.dist-info/METADATA
+}
+have_cuda() {
+  [ -f .venv/.cuda-libraries ] && [ "$(cat .venv/.cuda-libraries)" = "$(cuda_wheels)" ]
+}
+if [ -n "$cuda" ] && ! have_cuda; then
+  mapfile -t wheels < <(cuda_wheels)
+  [ ${#wheels[@]} -gt 0 ] || fail "setup: the torch in .venv names no CUDA libraries; remove .venv and run scripts/setup.sh --cuda again"
+  free=$(df -Pk . | awk 'NR == 2 {printf "%.1f", $4 / 1048576}')
+  awk "BEGIN {exit !($free >= 6)}" ||
+    fail "setup: CUDA's libraries take 6 GB in $ROOT while they are installed, and $free GB are free; make room, or point LIBTORCH at a libtorch that has them"
+  say "setup: installing CUDA's libraries into .venv (1.5 GB to load, 3 GB unpacked):" "${wheels[@]}"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir --retries 3 "${wheels[@]}" </dev/null \
+    >.cache/pip.log 2>&1 || { # it also complains of what torch's Python part lacks, which is not wanted
+    tail -n 5 .cache/pip.log >&2
+    fail "setup: pip could not install ${wheels[*]}. Without a way to PyPI, point LIBTORCH at a libtorch with CUDA"
+  }
+  cuda_wheels >.venv/.cuda-libraries # last: an interrupted run leaves none
+fi
+if [ -n "$cuda" ]; then
+  for folder in .venv/lib/python3*/site-packages/torch; do
+    check_cuda "$folder" "remove .venv and run scripts/setup.sh --cuda again"
+  done
+fi

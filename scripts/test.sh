@@ -4,22 +4,28 @@
 #   scripts/test.sh PATTERN                test cases with PATTERN in their name, or with a [tag]; scripts by their path
 #   scripts/test.sh --sanitize address     comm, compressors, fusion and their tests, with address + undefined
 #   scripts/test.sh --sanitize thread      the same with the thread sanitizer
-# BUILD: another build folder. WERROR=true: warnings are errors. MESON_OPTIONS: more options for Meson.
+#   scripts/test.sh --device cuda          everything, and the tests that need a GPU; without Open MPI if there is none
+# BUILD: another build folder. WERROR=true: warnings are errors. MESON_OPTIONS: more options for Meson. SETUP=no: takes
+# what is installed and installs nothing.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 cd "$ROOT" || exit 1
 
 sanitize=''
+device=cpu
 pattern=''
 while [ $# -gt 0 ]; do
   case "$1" in
     -h | --help) usage "$0" && exit ;;
     --sanitize) [ $# -ge 2 ] || fail "test.sh: --sanitize takes address or thread" && sanitize=$2 && shift 2 ;;
-    -*) fail "test.sh: unknown option $1; known: --sanitize address|thread" ;;
+    --device) [ $# -ge 2 ] || fail "test.sh: --device takes cpu or cuda" && device=$2 && shift 2 ;;
+    -*) fail "test.sh: unknown option $1; known: --sanitize address|thread, --device cpu|cuda" ;;
     *) pattern=$1 && shift ;;
   esac
 done
 case "$sanitize" in "" | address | thread) ;; *) fail "test.sh: --sanitize takes address or thread, not $sanitize" ;; esac
+case "$device" in cpu | cuda) ;; *) fail "test.sh: --device takes cpu or cuda, not $device" ;; esac
+[ -z "$sanitize" ] || [ "$device" = cpu ] || fail "test.sh: --sanitize and --device cuda exclude each other"
 # Adds to a tag filter, which it narrows.
 case "$pattern" in "" | \[*) filter=$pattern ;; *) filter="*$pattern*" ;; esac
 # A rank's settings of a shell that was itself started by a launcher.
@@ -124,12 +130,15 @@ end() {
 }
 no_build() { passed=0 failed=1 skipped=0 && end; }
 
-scripts/setup.sh || no_build
+if [ "${SETUP:-}" != no ]; then
+  if [ "$device" = cuda ]; then scripts/setup.sh --cuda || no_build; else scripts/setup.sh || no_build; fi
+fi
 
 if [ -n "$sanitize" ]; then
   if [ "$sanitize" = address ]; then build=build-asan kind=address,undefined; else build=build-tsan kind=thread; fi
   say "building into $build"
-  BUILD=$build scripts/build.sh -Db_sanitize=$kind -Db_lundef=false -Dprograms=false -Ddebug=false -Dcpp_args=-g1 \
+  # What staging and the roll call do on the host is in every build; the rest of the parts for GPUs needs one to run.
+  BUILD=$build scripts/build.sh -Db_sanitize=$kind -Dcuda=disabled -Db_lundef=false -Dprograms=false -Ddebug=false -Dcpp_args=-g1 \
     -Doptimization=1 -Dwerror="${WERROR:-false}" -- || no_build
   # libtorch is not instrumented: what its own threads do is outside, what we call from it is not.
   export TSAN_OPTIONS="suppressions=$ROOT/tests/tsan.supp exitcode=66" # TSan goes on after a report, and fails at the end
@@ -155,18 +164,27 @@ say "building into $build"
 scripts/build.sh "${options[@]}" || no_build
 core=$build/tests/core-tests api=$build/tests/api-tests
 
-cases "unit, ranks" 600 "$core" "~[mpi]~[tcp]~[.]"
+cases "unit, ranks" 600 "$core" "~[mpi]~[tcp]~[gpu]~[.]"
 cases "tcp" 600 "$core" "[tcp]~[.]"
 cases "api" 900 "$api" "~[api-mpi]~[.]"
-for n in 1 2 3 4; do
+mpi=1
+if [ "$device" = cuda ] && ! command -v "${MPIRUN[0]}" >/dev/null; then
+  mpi=''
+  say "skipped: tests over MPI: there is no ${MPIRUN[0]}"
+fi
+[ -z "$mpi" ] || for n in 1 2 3 4; do
   cases_on_ranks "mpi, $n ranks" 300 "$core" "[mpi]" "${MPIRUN[@]}" -np $n
 done
 for n in 2 3 4; do
-  cases_on_ranks "api over mpi, $n ranks" 600 "$api" "[api-mpi]" "${MPIRUN[@]}" -np $n
+  [ -z "$mpi" ] || cases_on_ranks "api over mpi, $n ranks" 600 "$api" "[api-mpi]" "${MPIRUN[@]}" -np $n
   cases_on_ranks "api over tcp, $n ranks" 600 "$api" "[api-mpi]" scripts/run_tcp.sh $n
 done
+if [ "$device" = cuda ]; then cases "gpu" 900 "$core" "[gpu]~[.]"; fi
 for script in tests/*/*.sh; do
   case "$script" in tests/sanitizers/*) continue ;; esac
+  case "$script" in tests/gpu/*) [ "$device" = cuda ] || continue ;; esac
+  # What these start is mpirun.
+  case "$script" in tests/mpi/* | tests/faults/train.sh | tests/comm-program/* | tests/scripts/*) [ -n "$mpi" ] || continue ;; esac
   case "$script" in *"$pattern"*) run "$script" 900 env BUILD="$(realpath "$build")" bash "$script" ;; esac
 done
 end

@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
     if (options.quiet) ::setenv("ACP_LOG", "warn", 0);  // the user's own level stands
     acp::InitOptions init;
     if (options.backend != "auto") init.backend(options.backend);
+    if (options.device != "auto") init.device(options.device);
     before_start([&] { acp::check(init); });
     const auto context = acp::init(init);
     return run_ranks("acp-comm", context, [&] { return measure(context, options); });

@@ -173,8 +173,10 @@ std::vector<Option> comm_option_table() {
       {"placement", "WHICH", "both", "in (result where the input was), out, both", "Collectives"},
       {"iterations", "N", "20", "measured repetitions of each row", "Measurement"},
       {"warmup", "N", "5", "repetitions before", "Measurement"},
-      {"algorithm", "NAME", "auto", "auto, ring, native", "Measurement"},
+      {"algorithm", "NAME", "auto", "auto, ring, native, doubling, halving, hierarchical", "Measurement"},
       {"backend", "NAME", "auto", "auto, mpi, tcp, nccl, local", "Measurement"},
+      {"device", "NAME", "auto", "where the tensors are: cpu, cuda, auto (cuda with nccl, else cpu)",
+       "Measurement"},
       {"tensors", "MODEL", "",
        "instead of sizes: what the compressors send of a model's gradients (acp-train --list-models), with "
        "and "
@@ -213,6 +215,7 @@ CommOptions parse_comm_options(int argc, const char* const* argv, std::string& h
   options.warmup = line.integer("warmup", 0, 100'000'000);
   options.algorithm = parse_algorithm(line.text("algorithm"));
   options.backend = line.choice("backend", {"auto", "mpi", "tcp", "nccl", "local"});
+  options.device = line.choice("device", {"auto", "cpu", "cuda"});
   options.type = types().at(line.choice("dtype", names_of(types())));
   options.reduce = reductions().at(line.choice("reduce", names_of(reductions())));
   options.root = static_cast<int>(line.integer("root", 0, 1'000'000));
@@ -239,7 +242,7 @@ CommOptions parse_comm_options(int argc, const char* const* argv, std::string& h
   if (line.given("tensors"))
     refuse_beside("tensors", {"op", "min", "max", "factor", "dtype", "reduce", "root", "placement"});
   if (line.flag("local"))
-    refuse_beside("local", {"op", "dtype", "reduce", "root", "placement", "backend", "algorithm"});
+    refuse_beside("local", {"op", "dtype", "reduce", "root", "placement", "backend", "device", "algorithm"});
   if (line.given("tensors")) {
     options.action = CommOptions::Action::tensors;
     parse_tensors(line, options);

@@ -20,7 +20,7 @@ struct CommOptions {
   std::vector<std::int64_t> sizes;  // bytes, ascending
   std::int64_t iterations = 20, warmup = 5;
   Algorithm algorithm = Algorithm::automatic;
-  std::string backend = "auto";
+  std::string backend = "auto", device = "auto";
   at::ScalarType type = at::kFloat;
   ReduceOp reduce = ReduceOp::sum;
   int root = 0;

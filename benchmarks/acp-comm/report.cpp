@@ -9,6 +9,7 @@
 
 #include "acp/options.h"
 #include "benchmarks/acp-comm/local_rates.h"
+#include "comm/streams.h"
 
 namespace acp::programs {
 
@@ -32,7 +33,14 @@ bool has_link_cost(const Context& context) {
 nlohmann::json link_json(const Context& context) {
   if (!has_link_cost(context)) return nullptr;
   const auto& link = context.link_cost();
-  return {{"latency_us", link.latency * 1e6}, {"gbps", 8e-9 / link.seconds_per_byte}};
+  const auto gbps = [](double seconds_per_byte) {
+    return seconds_per_byte > 0 ? nlohmann::json(8e-9 / seconds_per_byte) : nlohmann::json();
+  };
+  return {{"latency_us", link.latency * 1e6},
+          {"gbps", gbps(link.seconds_per_byte)},
+          {"hidden", link.hidden},
+          {"local_gbps", gbps(link.local_seconds_per_byte)},
+          {"cross_gbps", gbps(link.cross_seconds_per_byte)}};
 }
 
 }  // namespace
@@ -46,10 +54,11 @@ CommReport::CommReport(const Context& context, const CommOptions& options, JsonL
       repetitions_{options.iterations, options.warmup} {}
 
 std::int64_t CommReport::collectives() {
-  console_.line(fmt::format(
-      "{} ranks, {}, {}, algorithm {}; medians of {} repetitions on the slowest rank; bandwidths in Gbit/s",
-      context_.size(), context_.backend(), name_of(options_.type), to_string(options_.algorithm),
-      options_.iterations));
+  console_.line(
+      fmt::format("{} ranks, {}, {}, {}, algorithm {}; medians of {} repetitions on the slowest rank; "
+                  "bandwidths in Gbit/s",
+                  context_.size(), context_.backend(), context_.device().str(), name_of(options_.type),
+                  to_string(options_.algorithm), options_.iterations));
   if (has_link_cost(context_)) {
     const auto& link = context_.link_cost();
     console_.line(
@@ -94,6 +103,7 @@ TrialSpec CommReport::spec(Kind kind, std::int64_t bytes, at::ScalarType type, b
   spec.root = options_.root;
   spec.in_place = in_place;
   spec.seed = options_.seed;
+  spec.device = context_.device();
   return spec;
 }
 
@@ -159,6 +169,7 @@ void CommReport::step(const std::string& compressor, const std::vector<Parameter
     std::vector<std::future<void>> pending;
     for (auto& message : turn ? odd : even) pending.push_back(message.start(*channel_));
     for (auto& done : pending) done.get();
+    finish(context_.device());
     turn = !turn;
   });
   figures.wrong = sum_together(*channel_, figures.wrong);
@@ -192,6 +203,7 @@ void CommReport::write(std::string_view op, const Figures& figures, double bus, 
   json object{{"op", op},
               {"algorithm", to_string(options_.algorithm)},
               {"backend", context_.backend()},
+              {"device", context_.device().is_cpu() ? "cpu" : "cuda"},
               {"world_size", context_.size()},
               {"bytes", figures.bytes},
               {"algbw_gbps", figures.gbps()},

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "comm/streams.h"
+
 namespace acp::programs {
 
 namespace {
@@ -43,7 +45,7 @@ double bus_factor(Kind kind, int ranks) {
 }
 
 Trial::Trial(const TrialSpec& spec, int rank, int ranks) : spec_(spec), rank_(rank), ranks_(ranks) {
-  const auto options = at::TensorOptions().dtype(spec.type);
+  const auto options = at::TensorOptions().dtype(spec.type).device(spec.device);
   const auto elements = spec.bytes / static_cast<std::int64_t>(c10::elementSize(spec.type));
   piece_ = std::max<std::int64_t>(1, pieces(spec.kind) ? elements / ranks : elements);
   const auto all = pieces(spec.kind) ? piece_ * ranks : piece_;
@@ -98,10 +100,11 @@ std::future<void> Trial::start(Communicator& c) {
 
 void Trial::perform(Communicator& c) {
   acp::perform(c, operation());
+  finish(spec_.device);
 }
 
 std::int64_t Trial::wrong() const {
-  return out_.ne(expected()).sum().item<std::int64_t>();
+  return out_.cpu().ne(expected()).sum().item<std::int64_t>();
 }
 
 at::Tensor Trial::numbers(int rank, std::int64_t begin, std::int64_t count) const {

@@ -19,6 +19,7 @@ struct TrialSpec {
   int root = 0;
   bool in_place = true;
   std::uint64_t seed = 42;
+  at::Device device = at::kCPU;
 };
 
 // Whether the operation has a form whose result lies where the input was: all but reduce_scatter and
@@ -42,7 +43,7 @@ class Trial {
   void reset();  // inputs as they shall be, outputs spoilt
   void clear();  // all zero, so that repeated sums stay finite
   // Out of place: with the copy of the input that this takes. start() for several at once; perform() is what
-  // a blocking call of the library does.
+  // a blocking call of the library does, and waits for the device.
   std::future<void> start(Communicator& c);
   void perform(Communicator& c);
   std::int64_t wrong() const;  // elements that are not the result, after reset() and one perform()

@@ -14,6 +14,7 @@
 #include "benchmarks/acp-compress/torch_forms.h"
 #include "benchmarks/common/output.h"
 #include "benchmarks/common/program.h"
+#include "comm/cuda/cuda.h"
 #include "compressors/registry.h"
 
 using namespace acp::programs;
@@ -30,12 +31,13 @@ class Report {
  public:
   Report(const CompressOptions& options)
       : options_(options), console_(options.quiet, options.json == "-"), json_("json", options.json) {
-    repeat_ = {options.iterations, options.warmup};
+    repeat_ = {options.iterations, options.warmup,
+               options.device == "cuda" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU)};
   }
 
   void run() {
     for (const auto bytes : options_.sizes) {
-      const auto gradient = make_gradient(bytes, options_.seed);
+      const auto gradient = make_gradient(bytes, options_.seed, repeat_.device);
       memcpy_ = memcpy_rate(gradient, repeat_);
       console_.line(fmt::format(
           "\n{} x {} floats, {:.1f} MB; memcpy reads and writes {:.2f} GB/s; threads: {}", gradient.size(0),
@@ -50,6 +52,9 @@ class Report {
       if (options_.versus_torch && measures({"topk", "globaltopk"})) {
         kernel(measure_selection(gradient, 0.01, repeat_), gradient.nbytes());
       }
+      if (options_.versus_torch && !repeat_.device.is_cpu()) {
+        for (const auto& row : measure_device_kernels(gradient, repeat_)) kernel(row, gradient.nbytes());
+      }
       if (options_.versus_torch && measures({"acpsgd", "powersgd"})) {
         for (const auto& row : measure_products(gradient, 4, repeat_)) kernel(row, gradient.nbytes());
       }
@@ -60,6 +65,7 @@ class Report {
         kernel(measure_bases(network, rank, rank, options_.seed, repeat_), 0);
     }
     kernel(measure_bases("resnet50", 4, 2, options_.seed, repeat_), 0);
+    if (!repeat_.device.is_cpu()) kernel(measure_bert(4, options_.seed, repeat_), 0);
   }
 
  private:
@@ -78,7 +84,7 @@ class Report {
     }
     console_.progress(spec);
     const auto memory = acp::CompressorFactory(spec, {options_.memory, options_.seed}).memory();
-    row(spec, memory, "exchange", measure_exchange(spec, options_.memory, options_.seed, gradient, repeat_),
+    row(spec, memory, "exchange", measure_exchange(spec, options_.memory, options_.seed, {gradient}, repeat_),
         gradient, torch_times(spec, memory, gradient, /*bare=*/false));
     const auto bare = measure_quantiser(spec, memory == "residual", options_.seed, gradient, repeat_);
     if (bare)
@@ -152,6 +158,7 @@ class Report {
 
   void write(json object) {
     object["seed"] = options_.seed;
+    object["device"] = options_.device;
     object["version"] = ACP_VERSION;
     json_.write(object);
   }
@@ -164,6 +171,7 @@ class Report {
 };
 
 int measure(const CompressOptions& options) {
+  if (options.device == "cuda") acp::cuda::require();
   const c10::NoGradGuard no_grad;
   at::set_num_threads(options.threads);
   Report(options).run();

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "compressors/codec.h"
 
@@ -15,6 +16,7 @@ namespace acp::programs {
 
 struct Repeat {
   std::int64_t iterations = 7, warmup = 2;
+  at::Device device = at::kCPU;  // a time ends when what is queued there is done
 };
 
 // Medians, in seconds.
@@ -31,7 +33,7 @@ struct Measured {
   double error = 0;  // norm of result - gradient / norm of the gradient, first step
 };
 
-double seconds();
+double seconds(at::Device device = at::kCPU);
 // Median of the times of `work`.
 double median_time(const Repeat& repeat, const std::function<void()>& work);
 // Of two pieces of work in turn, after `restore`, which is not measured.
@@ -40,18 +42,18 @@ Times median_times(const Repeat& repeat, const std::function<void()>& restore,
 
 // A matrix as near to a square as the number of floats allows: normal numbers whose rows and columns differ
 // in size as those of gradients do.
-at::Tensor make_gradient(std::int64_t bytes, std::uint64_t seed);
+at::Tensor make_gradient(std::int64_t bytes, std::uint64_t seed, at::Device device);
 
-// Bytes per second that memcpy reads and writes on as many bytes as the gradient has.
+// Bytes per second that memcpy, or a copy on the GPU, reads and writes on as many bytes as the gradient has.
 double memcpy_rate(const at::Tensor& gradient, const Repeat& repeat);
 
 // The whole compressor as the engine runs it, by itself: memory, exchange (of one rank, whose own time does
-// not count) and result.
+// not count) and result. The gradients are one bucket.
 Measured measure_exchange(const std::string& spec, const std::string& memory, std::uint64_t seed,
-                          const at::Tensor& gradient, const Repeat& repeat);
+                          const std::vector<at::Tensor>& gradients, const Repeat& repeat);
 
 // The bare quantiser of a method, into a code and back, with error feedback in the same pass where `keep`;
-// nothing for methods that are no quantiser.
+// nothing for methods that are no quantiser, and on a GPU.
 std::optional<Measured> measure_quantiser(const std::string& spec, bool keep, std::uint64_t seed,
                                           const at::Tensor& gradient, const Repeat& repeat);
 

@@ -63,6 +63,7 @@ std::vector<Option> compress_option_table() {
       {"iterations", "N", "7", "measured repetitions, of which the median counts", "Measurement"},
       {"warmup", "N", "2", "repetitions before", "Measurement"},
       {"threads", "N", "1", "threads of a compressor", "Measurement"},
+      {"device", "NAME", "cpu", "cpu, or cuda: the kernels of a GPU", "Measurement"},
       {"versus-torch", "", "", "measure the plain libtorch formulation beside each method that has one, too",
        "Measurement"}};
   table.insert(table.end(), own.begin(), own.end());
@@ -90,6 +91,7 @@ CompressOptions parse_compress_options(int argc, const char* const* argv, std::s
   options.warmup = line.integer("warmup", 0, 1'000'000);
   options.threads = static_cast<int>(line.integer("threads", 1, 1024));
   options.versus_torch = line.flag("versus-torch");
+  options.device = line.choice("device", {"cpu", "cuda"});
   for (const auto& size : pieces(line.text("sizes"), '/')) options.sizes.push_back(parse_size(size));
   const bool all = !line.given("compressors");
   for (const auto& spec : all ? all_compressors() : pieces(line.text("compressors"), ' ')) {

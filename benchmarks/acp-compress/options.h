@@ -18,6 +18,7 @@ struct CompressOptions {
   std::vector<std::int64_t> sizes;       // bytes of gradient
   std::int64_t iterations = 7, warmup = 2;
   int threads = 1;
+  std::string device = "cpu";
   bool versus_torch = false;
   std::uint64_t seed = 42;
   std::string json;

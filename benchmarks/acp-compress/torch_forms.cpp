@@ -42,7 +42,9 @@ TorchForm topk(const Shared& w, const Values& values) {
             if (w->memory) w->error = y.index_fill(0, w->other, 0).view_as(w->gradient);
           },
           [w] {
-            w->result = at::zeros({w->gradient.numel()}).scatter_(0, w->other, w->code).view_as(w->gradient);
+            w->result = at::zeros({w->gradient.numel()}, w->gradient.options())
+                            .scatter_(0, w->other, w->code)
+                            .view_as(w->gradient);
           }};
 }
 
@@ -55,7 +57,9 @@ TorchForm threshold(const Shared& w, const Values& values) {
             if (w->memory) w->error = y.index_fill(0, w->other, 0).view_as(w->gradient);
           },
           [w] {
-            w->result = at::zeros({w->gradient.numel()}).scatter_(0, w->other, w->code).view_as(w->gradient);
+            w->result = at::zeros({w->gradient.numel()}, w->gradient.options())
+                            .scatter_(0, w->other, w->code)
+                            .view_as(w->gradient);
           }};
 }
 
@@ -65,12 +69,14 @@ TorchForm random_k(const Shared& w, const Values& values) {
       1, static_cast<std::int64_t>(static_cast<double>(n) * values.number("ratio", 0, 1)));
   return {[w, n, k] {
             const auto y = w->input().view(-1);
-            w->other = at::randperm(n).narrow(0, 0, k);
+            w->other = at::randperm(n, w->gradient.options().dtype(at::kLong)).narrow(0, 0, k);
             w->code = y.index_select(0, w->other);
             if (w->memory) w->error = y.index_fill(0, w->other, 0).view_as(w->gradient);
           },
           [w] {
-            w->result = at::zeros({w->gradient.numel()}).scatter_(0, w->other, w->code).view_as(w->gradient);
+            w->result = at::zeros({w->gradient.numel()}, w->gradient.options())
+                            .scatter_(0, w->other, w->code)
+                            .view_as(w->gradient);
           }};
 }
 
@@ -206,7 +212,7 @@ at::Tensor basis(const at::Tensor& x) {
 // `scale` is Q and `other` is P, n x r and m x r.
 TorchForm acp_sgd(const Shared& w, const Values& values) {
   const auto r = std::min(values.integer("rank", 1, 1'000'000), w->gradient.size(0));
-  w->scale = at::randn({w->gradient.size(1), r});
+  w->scale = at::randn({w->gradient.size(1), r}, w->gradient.options());
   return {[w] {
             const auto x = w->input();
             const bool sends_p = w->step++ % 2 == 0;
@@ -224,7 +230,7 @@ TorchForm acp_sgd(const Shared& w, const Values& values) {
 
 TorchForm power_sgd(const Shared& w, const Values& values) {
   const auto r = std::min(values.integer("rank", 1, 1'000'000), w->gradient.size(0));
-  w->scale = at::randn({w->gradient.size(1), r});
+  w->scale = at::randn({w->gradient.size(1), r}, w->gradient.options());
   return {[w] {
             const auto x = w->input();
             w->code = x;

@@ -39,7 +39,7 @@ struct TrainOptions {
   double clip = 0;              // global norm of the reduced gradient; 0 = off
 
   Options reduction;  // compressor, memory, policy, fusion, overlap, ..., as the library takes them
-  std::string algorithm = "auto", backend = "auto", device = "cpu";
+  std::string algorithm = "auto", backend = "auto", device;  // device empty: not asked for
   std::uint64_t seed = 42;
 
   std::string checkpoint;             // folder; empty = none

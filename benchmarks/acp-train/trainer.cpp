@@ -230,6 +230,9 @@ TrainResult Trainer::run() {
     result_.communicated = 100. * static_cast<double>(statistics.sent_elements - from.sent_elements) /
                            (static_cast<double>(steps) * static_cast<double>(result_.elements));
   }
+  result_.fusion_mb = reducer_->fusion_mb();
+  if (!result_.fusion_mb && !options_.reduction.fusion_auto())
+    result_.fusion_mb = options_.reduction.fusion_mb();  // no step was made, or the model is one bucket
   result_.bytes_sent_estimated = reducer_->traffic().estimated;
   result_.parameters_hash = fmt::format("{:016x}", check_parameters_agree(*model_));
   if (trace_) trace_->close(context_);  // one file, one time axis

@@ -42,6 +42,7 @@ struct TrainResult {
   std::int64_t lr_warmup_steps = 0;
   std::optional<Evaluation> eval, test;
   std::string parameters_hash, compressor, memory, granularity, data, data_sentence;
+  std::optional<double> fusion_mb;  // in force
   bool bytes_sent_estimated = false;
   std::uint64_t plan_changes = 0;      // steps at which a policy changed a setting
   std::optional<double> communicated;  // percentage of the elements, of methods that choose some

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "comm/algorithms/algorithms.h"
+#include "comm/algorithms/choice.h"
 #include "comm/algorithms/reduce_kernels.h"
 #include "comm/algorithms/wire.h"
 #include "comm/error.h"
@@ -136,21 +137,34 @@ void perform_alone(const Collective& op) {
   }
 }
 
+void all_reduce(Wire& wire, const Collective& op) {
+  const bool half = is_half(op.in.scalar_type());
+  // The one that was asked for, or else the one for this size.
+  const bool open = op.algorithm == Algorithm::automatic || op.algorithm == Algorithm::native;
+  const Algorithm algorithm =
+      open ? choose_reduction(op.in.nbytes(), half, wire.size, wire.tuning) : op.algorithm;
+  if (algorithm == Algorithm::hierarchical) return hierarchical_all_reduce(wire, op.in, op.op);
+  if (half) {
+    return algorithm == Algorithm::doubling ? rank_order_short_all_reduce(wire, op.in, op.op)
+                                            : rank_order_all_reduce(wire, op.in, op.op);
+  }
+  switch (algorithm) {
+    case Algorithm::doubling:
+      return doubling_all_reduce(wire, op.in, op.op);
+    case Algorithm::halving:
+      return halving_all_reduce(wire, op.in, op.op);
+    default:
+      return ring_all_reduce(wire, op.in, op.op);
+  }
+}
+
 void perform_over_messages(Wire& wire, const Collective& op) {
   const std::size_t bytes = op.out.defined() ? op.out.nbytes() : 0;
   const bool ring = op.algorithm == Algorithm::ring;
-  const bool small = !ring && bytes <= wire.tuning.small_bytes;
+  const bool small = !ring && bytes <= wire.tuning.direct_bytes;
   switch (op.kind) {
     case Kind::all_reduce:
-      if (is_half(op.in.scalar_type())) {
-        // One step instead of two, but n / 2 times the bytes: worth it up to a much smaller size than
-        // doubling.
-        const auto n = static_cast<std::size_t>(wire.size);
-        return !ring && bytes * n * (n - 1) <= wire.tuning.small_bytes
-                   ? rank_order_short_all_reduce(wire, op.in, op.op)
-                   : rank_order_all_reduce(wire, op.in, op.op);
-      }
-      return small ? doubling_all_reduce(wire, op.in, op.op) : ring_all_reduce(wire, op.in, op.op);
+      return all_reduce(wire, op);
     case Kind::reduce_scatter:
       if (is_half(op.in.scalar_type())) return rank_order_reduce_scatter(wire, op.in, op.out, op.op);
       return ring_reduce_scatter(wire, op.in, op.out, op.op);
@@ -168,7 +182,7 @@ void perform_over_messages(Wire& wire, const Collective& op) {
       return exchange(wire, op);
     case Kind::broadcast: {
       const auto tree_bytes =
-          std::max(wire.tuning.small_bytes, std::min<std::size_t>(2 * wire.tuning.segment_bytes, 64 * 1024));
+          std::max(wire.tuning.direct_bytes, std::min<std::size_t>(2 * wire.tuning.segment_bytes, 64 * 1024));
       return ring || bytes > tree_bytes ? chain_broadcast(wire, op.in, op.root)
                                         : tree_broadcast(wire, op.in, op.root);
     }
@@ -192,9 +206,14 @@ void check(const Collective& op, int rank, int size) {
   for (const at::Tensor* x : {&op.in, &op.out}) {
     if (x->defined() && !x->device().is_cpu()) {
       refuse(op, "the tensor is on " + x->device().str() +
-                     "; this backend moves tensors in the host's memory only");
+                     "; this context moves tensors in the host's memory only (for others: "
+                     "InitOptions().device(\"cuda\"), --device cuda)");
     }
   }
+  check_shape(op, rank, size);
+}
+
+void check_shape(const Collective& op, int rank, int size) {
   if (reduces(op.kind)) check_reducible(op.in.scalar_type(), op.op);
   check_sizes(op, rank, size);
   const bool in_place = op.kind == Kind::all_reduce || op.kind == Kind::broadcast;
@@ -206,8 +225,10 @@ void check(const Collective& op, int rank, int size) {
 
 void perform(const Collective& op, Transport& transport, Workspace& workspace, const Tuning& tuning) {
   if (transport.size() == 1) return perform_alone(op);
-  const bool wants_native = op.algorithm == Algorithm::native ||
-                            (op.algorithm == Algorithm::automatic && transport.prefers_native(op));
+  // The ways to all-reduce are none for the rest.
+  const bool open = op.algorithm == Algorithm::automatic ||
+                    (op.kind != Kind::all_reduce && op.algorithm > Algorithm::native);
+  const bool wants_native = op.algorithm == Algorithm::native || (open && transport.prefers_native(op));
   if (wants_native && transport.native(op)) return;
   Wire wire{transport, workspace, tuning, tag_of(op)};
   perform_over_messages(wire, op);

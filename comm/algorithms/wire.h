@@ -62,8 +62,32 @@ void ring_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op);
 void ring_reduce_scatter(Wire& wire, const at::Tensor& x, const at::Tensor& mine, ReduceOp op);
 void ring_all_gather(Wire& wire, const at::Tensor& all, const std::vector<Range>& chunks);
 
+// fold.cpp: of a number of ranks that is no power of two, the first ranks fold in pairs before (the odd one
+// hands its tensor to the even one), and unfold after (it gets the result).
+struct Fold {
+  Fold(int rank, int size);
+  int rank_of(int place) const { return place < extra ? place * 2 : place + extra; }
+
+  int power = 1;     // ranks that take part
+  int extra = 0;     // pairs that fold
+  int partner = -1;  // the other rank of this one's pair, if it is in one
+  int position = 0;  // of this rank among those that take part
+  bool out = false;  // this rank hands over, and takes no part
+};
+void fold_out(Wire& wire, std::span<std::byte> whole);
+void fold_in(Wire& wire, const Fold& fold, const Elements& x, std::int64_t numel, std::span<std::byte> other,
+             ReduceOp op);
+void unfold(Wire& wire, const Fold& fold, std::span<const std::byte> whole);
+
 // doubling.cpp: every rank's whole tensor in a logarithm of steps, for short ones.
 void doubling_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op);
+
+// halving.cpp: halves of it, quarters, ..., in twice a logarithm of steps, for those in between.
+void halving_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op);
+
+// hierarchy.cpp: among the ranks of each host (Tuning::host_of), then across hosts. Half precision is added
+// in float32 and rounded once, host by host, so not quite in rank order.
+void hierarchical_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op);
 
 // rank_order.cpp: for half precision. Pieces are exchanged, added in float32 in rank order and rounded once.
 void rank_order_all_reduce(Wire& wire, const at::Tensor& x, ReduceOp op);

@@ -44,6 +44,7 @@ class MpiThread {
   int rank() const { return control_.rank(); }
   int size() const { return control_.size(); }
   Local local() const { return started_.local; }
+  bool cuda_aware() const { return started_.cuda_aware; }
 
   // A collective call of the ranks on `parent` (nullptr: the whole job).
   std::shared_ptr<Channel> open(const std::shared_ptr<Channel>& parent);

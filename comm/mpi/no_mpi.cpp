@@ -9,6 +9,8 @@ std::unique_ptr<Transport> connect() {
       "built without MPI: install Open MPI 4.1 or newer and configure again, or use the backend tcp");
 }
 
+void use_device(Transport&, c10::Device) {}
+
 Local local_rank(Transport&) {
   return {};
 }

@@ -2,6 +2,9 @@
 #include "comm/mpi/process.h"
 
 #include <mpi.h>
+#if __has_include(<mpi-ext.h>)
+#include <mpi-ext.h>
+#endif
 
 #include <atomic>
 #include <cstdio>
@@ -112,6 +115,9 @@ Started start_mpi() {
     check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   }
   started.local = find_local();
+#ifdef MPIX_CUDA_AWARE_SUPPORT
+  started.cuda_aware = MPIX_Query_cuda_support() == 1;
+#endif
   return started;
 }
 

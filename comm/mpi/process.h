@@ -11,6 +11,7 @@ namespace acp::mpi {
 struct Started {
   bool here = false;  // by this library, which then ends it, too
   Local local;
+  bool cuda_aware = false;  // takes memory of a GPU (Open MPI's MPIX_Query_cuda_support)
 };
 
 // Starts MPI on the calling thread, or joins one that the program has started. Blocks until all processes of

@@ -1,6 +1,8 @@
 // Messages: each becomes an operation of the MPI thread.
 #include "comm/mpi/transport.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <string>
 
 #include "comm/error.h"
@@ -61,6 +63,18 @@ void MpiTransport::collective(const char* call, std::function<int(MPI_Comm, MPI_
   operation->channel = channel_;
   operation->call = call;
   operation->start = std::move(start);
+  thread_->submit(operation);
+  thread_->wait(operation);
+}
+
+void MpiTransport::use_device(c10::Device device) {
+  auto operation = std::make_shared<Operation>();
+  operation->channel = channel_;
+  operation->call = "choice of the GPU";
+  operation->start = [device](MPI_Comm, MPI_Request*) {
+    c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+    return MPI_SUCCESS;
+  };
   thread_->submit(operation);
   thread_->wait(operation);
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <unordered_map>
 
+#include "comm/mpi/mpi.h"
 #include "comm/mpi/mpi_thread.h"
 #include "comm/transport.h"
 
@@ -31,6 +32,9 @@ class MpiTransport final : public Transport {
   // reductions of half precision and for more elements than MPI counts.
   bool native(const Collective& op) override;
   bool prefers_native(const Collective& op) const override;
+
+  bool reaches_device() const override { return thread_->cuda_aware(); }
+  void use_device(c10::Device device);
 
   std::unique_ptr<Transport> channel() override;
   void abort(std::exception_ptr reason) noexcept override { thread_->abort(reason); }

@@ -201,7 +201,7 @@ void Channel::list_sources() {
     l.busy = false;
     for (std::size_t i = 0; i < l.out.size(); ++i) {
       if (!l.out[i].idle()) {
-        fds_.push_back({l.out[i].fd(), POLLOUT, 0});
+        fds_.push_back({l.out[i].fd(), l.out[i].events(), 0});
         sources_.push_back({peer, i, true});
         l.busy = true;
       }
@@ -239,7 +239,7 @@ void Channel::mismatch(int peer, const Frame& is, const InStream::Part& must) {
   if (is.magic != must.frame.magic) {
     throw CommunicationError("what came from " + them + " is no frame: the connection is corrupt");
   }
-  if (is.last != 0) {
+  if (is.kind == Frame::last) {
     // Its farewell, if it has left for good, is on its way.
     group_->explain(peer, "has closed this channel, while " + us + " still expects " +
                               std::to_string(must.frame.length) +

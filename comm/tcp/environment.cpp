@@ -52,6 +52,7 @@ Endpoint endpoint_from_environment() {
   endpoint.master_port = number({"MASTER_PORT"}, 1, 65535).value_or(endpoint.master_port);
   endpoint.interface = text("ACP_INTERFACE");
   endpoint.secret = text("ACP_SECRET");
+  endpoint.local_sockets = number({"ACP_SHARED_MEMORY"}, 0, 1).value_or(1) != 0;
   endpoint.streams = number({"ACP_STREAMS"}, 1, 64).value_or(endpoint.streams);
   const std::string run = text("TORCHELASTIC_RUN_ID");
   if (!run.empty()) endpoint.prefix = run + "/" + text("TORCHELASTIC_RESTART_COUNT");

@@ -85,9 +85,10 @@ class Group {
   struct Control;
   enum class State { absent, present, left, gone };
 
+  Fd call(int peer, Clock::time_point deadline);
   void serve();
   void serve_once();
-  void accept_all();
+  void accept_all(int listener);
   void admit(Guest& guest);
   void install(int peer, Fd fd);
   void read_control(int peer);

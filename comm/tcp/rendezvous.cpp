@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <thread>
 
 #include "comm/deadline.h"
 #include "comm/error.h"
+#include "comm/host.h"
 #include "comm/log.h"
 #include "comm/tcp/master.h"
 #include "comm/tcp/sha256.h"
@@ -39,19 +41,40 @@ struct Record {
   int pid;
   std::string address;
   int port;
+  std::string machine, local;  // its kernel and network, and the name of its socket there
   std::string proof;
 
   std::string who() const { return host + ", process " + to_string(pid); }
   std::string proven() const {
-    return to_string(rank) + "|" + to_string(size) + "|" + address + "|" + to_string(port);
+    return to_string(rank) + "|" + to_string(size) + "|" + address + "|" + to_string(port) + "|" + machine +
+           "|" + local;
   }
 };
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Record, rank, size, host, pid, address, port, proof)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Record, rank, size, host, pid, address, port, machine, local, proof)
 
-Record own_record(const Endpoint& endpoint, const Address& address) {
-  Record record{endpoint.rank,  endpoint.size,  host_name(), static_cast<int>(::getpid()),
-                address.host(), address.port(), ""};
+// Processes with the same text reach each other's sockets of the domain AF_UNIX.
+std::string machine_identity() {
+  std::error_code none;
+  return host_identity() + " " + std::filesystem::read_symlink("/proc/self/ns/net", none).string();
+}
+
+// Where a rank listens.
+struct Places {
+  Address address;
+  std::string local;  // empty: not for the ranks of its machine in particular
+};
+
+Record own_record(const Endpoint& endpoint, const Places& places) {
+  Record record{endpoint.rank,
+                endpoint.size,
+                host_name(),
+                static_cast<int>(::getpid()),
+                places.address.host(),
+                places.address.port(),
+                machine_identity(),
+                places.local,
+                ""};
   record.proof = proof(endpoint, record.proven());
   return record;
 }
@@ -104,7 +127,7 @@ void check_reach(const std::vector<std::optional<Record>>& members) {
 
 class Rank0 {
  public:
-  Rank0(const Endpoint& endpoint, Store& store, const Address& own)
+  Rank0(const Endpoint& endpoint, Store& store, const Places& own)
       : endpoint_(endpoint), store_(store), members_(static_cast<std::size_t>(endpoint.size)) {
     members_[0] = own_record(endpoint, own);
   }
@@ -200,8 +223,20 @@ Interface listen_for_peers(const Endpoint& endpoint, const Address& master, Fd& 
   return own;
 }
 
+// Nobody guesses the name, and who did would still have to know the group's secret.
+std::string listen_for_neighbours(Fd& listener) {
+  const std::string name = "acp-" + to_hex(random_bytes(16));
+  try {
+    listener = listen_at(Address::on_this_machine(name));
+    return name;
+  } catch (const std::system_error& e) {
+    log_debug("[tcp] no sockets of this machine (" + error_text(e.code().value()) + ")");
+    return "";
+  }
+}
+
 // What a rank other than 0 (or, under an agent, any other) does: leaves its record, waits for the verdict.
-json attend(const Endpoint& endpoint, Store& store, const Address& own, Clock::time_point deadline) {
+json attend(const Endpoint& endpoint, Store& store, const Places& own, Clock::time_point deadline) {
   const std::int64_t ticket = store.add("arrivals", 1, deadline);
   const Record record = own_record(endpoint, own);
   store.set("arrival/" + to_string(ticket), json(record).dump(), deadline);
@@ -238,9 +273,12 @@ json attend(const Endpoint& endpoint, Store& store, const Address& own, Clock::t
 }
 
 void take(const Endpoint& endpoint, const json& verdict, Meeting& meeting) {
+  const std::string machine = machine_identity();
   for (const json& member : verdict.at("members")) {
     const auto record = member.get<Record>();
     meeting.members.push_back(Address::numeric(record.address, record.port));
+    const bool near = endpoint.local_sockets && !record.local.empty() && record.machine == machine;
+    meeting.neighbours.push_back(near ? std::optional(Address::on_this_machine(record.local)) : std::nullopt);
   }
   meeting.secret = to_bytes(hmac_sha256(endpoint.secret, verdict.at("salt").get<std::string>()));
 }
@@ -256,8 +294,10 @@ Meeting try_to_meet(const Endpoint& endpoint, Clock::time_point deadline) {
       Store store = serves ? serve_store(endpoint, candidates, prefix)
                            : join_store(endpoint, candidates, prefix, deadline, master);
       meeting.own = listen_for_peers(endpoint, master, meeting.listener);
-      const json verdict = endpoint.rank == 0 ? Rank0(endpoint, store, meeting.own.address).collect(deadline)
-                                              : attend(endpoint, store, meeting.own.address, deadline);
+      Places places{meeting.own.address, ""};
+      if (endpoint.local_sockets) places.local = listen_for_neighbours(meeting.local_listener);
+      const json verdict = endpoint.rank == 0 ? Rank0(endpoint, store, places).collect(deadline)
+                                              : attend(endpoint, store, places, deadline);
       take(endpoint, verdict, meeting);
       if (endpoint.rank == 0) meeting.store = store;
       return meeting;

@@ -15,10 +15,12 @@ namespace acp::tcp {
 // What a rank knows when all have met.
 struct Meeting {
   Fd listener;                   // where the others reach this rank
+  Fd local_listener;             // and those on this machine; none if it has no such sockets
   Interface own;                 // the same, as an address, with the interface's name
   std::vector<Address> members;  // where each rank listens
-  std::string secret;            // of this group alone; what proofs of membership are made with
-  std::optional<Store> store;    // on the rank that serves it: kept, so that late claims are told why not
+  std::vector<std::optional<Address>> neighbours;  // the same, of the ranks on this machine
+  std::string secret;          // of this group alone; what proofs of membership are made with
+  std::optional<Store> store;  // on the rank that serves it: kept, so that late claims are told why not
 };
 
 // Rank 0 opens the store (or an agent has), every rank leaves a record there (rank, world size, address,

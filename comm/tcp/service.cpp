@@ -37,6 +37,7 @@ void Group::serve_once() {
   fds.push_back({wake_.fd(), POLLIN, 0});
   const bool listens = Clock::now() >= listen_again_;
   fds.push_back({listens ? meeting_.listener.get() : -1, POLLIN, 0});
+  fds.push_back({listens ? meeting_.local_listener.get() : -1, POLLIN, 0});
   if (!listens) deadline = listen_again_;
   for (const Guest& guest : guests_) {
     fds.push_back({guest.fd(), POLLIN, 0});
@@ -60,19 +61,20 @@ void Group::serve_once() {
   if (fds[0].revents != 0) wake_.drain();
   // Announcements first: whoever sees a data connection end looks for its reason here.
   for (std::size_t i = 0; i < peers.size(); ++i) {
-    if (fds[2 + guests + i].revents != 0) read_control(peers[i]);
+    if (fds[3 + guests + i].revents != 0) read_control(peers[i]);
   }
   for (std::size_t i = 0; i < guests; ++i) {
-    if (fds[2 + i].revents != 0) admit(guests_[i]);
+    if (fds[3 + i].revents != 0) admit(guests_[i]);
   }
   const auto now = Clock::now();
   std::erase_if(guests_, [&](const Guest& g) { return g.fd() < 0 || g.deadline() <= now; });
-  if (fds[1].revents != 0) accept_all();
+  if (fds[1].revents != 0) accept_all(meeting_.listener.get());
+  if (fds[2].revents != 0) accept_all(meeting_.local_listener.get());
 }
 
-void Group::accept_all() {
+void Group::accept_all(int listener) {
   for (int i = 0; i < 64; ++i) {
-    Fd fd(::accept4(meeting_.listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    Fd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd) {
       if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
         // The connection stays in the queue, so poll() would return at once for ever.

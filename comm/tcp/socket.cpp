@@ -7,10 +7,12 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -121,6 +123,15 @@ Address Address::local_of(int socket) {
   return address;
 }
 
+Address Address::on_this_machine(const std::string& name) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::size_t length = std::min(name.size(), sizeof(address.sun_path) - 1);
+  std::copy_n(name.begin(), length, address.sun_path + 1);  // the first byte is 0: no file
+  return {reinterpret_cast<const sockaddr*>(&address),
+          static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + length)};
+}
+
 std::string Address::host() const {
   char text[INET6_ADDRSTRLEN] = "";
   const void* raw =
@@ -143,6 +154,7 @@ void Address::set_port(int port) {
 }
 
 std::string Address::text() const {
+  if (family() == AF_UNIX) return "a socket of this machine";
   const std::string name = family() == AF_INET6 ? "[" + host() + "]" : host();
   return name + ":" + std::to_string(port());
 }
@@ -187,13 +199,22 @@ Fd connect_to(const Address& address, Clock::time_point deadline, int interrupt)
   Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) throw_errno("socket");
   configure(fd.get());
-  if (::connect(fd.get(), address.get(), address.length()) == 0) return fd;
-  if (errno != EINPROGRESS && errno != EINTR) throw_errno("connect");
-  await(fd.get(), POLLOUT, deadline, interrupt);
-  int code = 0;
-  socklen_t length = sizeof(code);
-  if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &code, &length) != 0) throw_errno("getsockopt");
-  if (code != 0) throw_errno("connect", code);
+  while (::connect(fd.get(), address.get(), address.length()) != 0) {
+    if (errno == EINPROGRESS || errno == EINTR) {
+      await(fd.get(), POLLOUT, deadline, interrupt);
+      int code = 0;
+      socklen_t length = sizeof(code);
+      if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &code, &length) != 0) throw_errno("getsockopt");
+      if (code != 0) throw_errno("connect", code);
+      return fd;
+    }
+    // Of a socket of this machine: its queue of callers is full, and poll() does not tell when it no longer
+    // is.
+    if (errno != EAGAIN || address.family() != AF_UNIX) throw_errno("connect");
+    if (Clock::now() >= deadline) throw_errno("connect", ETIMEDOUT);
+    pollfd pause{interrupt, POLLIN, 0};
+    if (::poll(&pause, 1, 1) > 0) throw_errno("interrupted", ECANCELED);
+  }
   return fd;
 }
 

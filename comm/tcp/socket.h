@@ -55,7 +55,7 @@ class Wake {
   Fd fd_;
 };
 
-// An IPv4 or IPv6 address with its port.
+// An IPv4 or IPv6 address with its port, or a name among the sockets of this machine.
 class Address {
  public:
   Address() = default;
@@ -63,6 +63,8 @@ class Address {
   // From a numeric address; ConfigError when it is none.
   static Address numeric(const std::string& host, int port);
   static Address local_of(int socket);
+  // Linux's abstract name of a socket of the domain AF_UNIX; at most 100 characters.
+  static Address on_this_machine(const std::string& name);
 
   std::string host() const;  // "127.0.0.1", "::1"
   int port() const;
@@ -88,7 +90,7 @@ std::vector<Address> resolve(const std::string& host, int port);
 // A listening, non-blocking socket; port 0 takes a free one. `dual_stack`: an IPv6 socket that takes IPv4
 // too.
 Fd listen_at(const Address& address, bool dual_stack = false);
-// A connected, non-blocking socket without Nagle's delay.
+// A connected, non-blocking socket, over tcp without Nagle's delay.
 Fd connect_to(const Address& address, Clock::time_point deadline, int interrupt = -1);
 void write_all(int fd, std::span<const std::byte> data, Clock::time_point deadline, int interrupt = -1);
 void read_all(int fd, std::span<std::byte> data, Clock::time_point deadline, int interrupt = -1);

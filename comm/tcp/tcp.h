@@ -20,10 +20,12 @@ struct Endpoint {
   // Sockets per neighbour. More than one share no window, and together overflow the queue of a slow link (8 %
   // of 100 Mbit/s); they pay where one connection cannot fill a fast one.
   int streams = 1;
+  bool local_sockets = true;  // ranks of one machine talk over sockets of the domain AF_UNIX
 };
 
 // From RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (or a launcher's variables under mpirun), ACP_INTERFACE,
-// ACP_SECRET, ACP_STREAMS, TORCHELASTIC_*. ConfigError names a variable that is missing or no number.
+// ACP_SECRET, ACP_SHARED_MEMORY, ACP_STREAMS, TORCHELASTIC_*. ConfigError names a variable that is missing or
+// no number.
 Endpoint endpoint_from_environment();
 
 // Meets the other ranks and opens the first channel. PeerError names who is missing at the deadline;

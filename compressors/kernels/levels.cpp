@@ -5,23 +5,15 @@
 #include <cmath>
 #include <cstddef>
 
+#include "compressors/kernels/level_arithmetic.h"
 #include "compressors/kernels/simd.h"
 
 namespace acp::kernels {
 namespace {
 
-constexpr float draws = 0x1p24F;  // a word's upper 24 bits are one of so many equally likely numbers
-
-float draw(std::uint32_t word) {
-  return static_cast<float>(word >> 8U);
-}
-
 // `level` >= 0, perhaps infinite; the result is at most `top`.
 int rounded(float level, float top, Words words, std::size_t i) {
-  if (words.empty()) return static_cast<int>(std::min(level + 0.5F, top));
-  level = std::min(level, top);
-  const int whole = static_cast<int>(level);
-  return whole + (draw(words[i]) < (level - static_cast<float>(whole)) * draws ? 1 : 0);
+  return words.empty() ? to_nearest(level, top) : to_either(level, top, words[i]);
 }
 
 Words from(Words words, std::size_t first) {
@@ -39,8 +31,7 @@ void range_levels_plain(std::span<const float> x, float min, float unit, int top
 
 void range_values_plain(const std::uint8_t* levels, float min, float unit, std::span<float> out) {
   for (std::size_t i = 0; i < out.size(); ++i) {
-    const float offset = unit * static_cast<float>(levels[i]);
-    out[i] = min + offset;
+    out[i] = range_value(levels[i], min, unit);
   }
 }
 
@@ -54,7 +45,7 @@ void signed_levels_plain(std::span<const float> x, float norm, int top, Words wo
 
 void signed_values_plain(const std::uint8_t* levels, float norm, int top, std::span<float> out) {
   for (std::size_t i = 0; i < out.size(); ++i) {
-    out[i] = static_cast<float>(levels[i] - top) / static_cast<float>(top) * norm;
+    out[i] = signed_value(levels[i], norm, top);
   }
 }
 

@@ -5,37 +5,13 @@
 #include <bit>
 #include <cstring>
 
+#include "compressors/kernels/level_arithmetic.h"
 #include "compressors/kernels/simd.h"
 
 namespace acp::kernels {
 namespace {
 
 static_assert(std::endian::native == std::endian::little);
-
-constexpr std::uint64_t pairs = 0x00ff00ff00ff00ffU, fours = 0x0000ffff0000ffffU,
-                        eights = 0x00000000ffffffffU;
-
-// Fields that hold q, 2 q, 4 q bits are joined two by two.
-std::uint64_t join(std::uint64_t v, int q) {
-  v = (v & pairs) | ((v & ~pairs) >> (8 - q));
-  v = (v & fours) | ((v & ~fours) >> (16 - 2 * q));
-  return (v & eights) | ((v & ~eights) >> (32 - 4 * q));
-}
-
-// What is left in its field at each step of taking apart: 4 q, 2 q and q low bits of every 64, 32, 16.
-struct Masks {
-  explicit Masks(int q)
-      : four((std::uint64_t{1} << (4 * q)) - 1),
-        two(((std::uint64_t{1} << (2 * q)) - 1) * 0x0000000100000001U),
-        one(((std::uint64_t{1} << q) - 1) * 0x0001000100010001U) {}
-  std::uint64_t four, two, one;
-};
-
-std::uint64_t part(std::uint64_t v, int q, const Masks& masks) {
-  v = (v & masks.four) | ((v & (masks.four << (4 * q))) << (32 - 4 * q));
-  v = (v & masks.two) | ((v & (masks.two << (2 * q))) << (16 - 2 * q));
-  return (v & masks.one) | ((v & (masks.one << q)) << (8 - q));
-}
 
 unsigned sign_byte(const float* x, std::size_t count) {
   unsigned byte = 0;

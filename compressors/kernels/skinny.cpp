@@ -73,10 +73,10 @@ void outer_row(const T* p, const T* q, T* __restrict row, Skinny size, Write wri
 
 template <class T, std::size_t... R>
 void outer_rows(std::index_sequence<R...>, const T* p, const T* q, T* out, Skinny size, Write write,
-                Lines rows) {
+                Lines rows, Lines columns) {
   const auto all = [&]<std::size_t count>(std::integral_constant<std::size_t, count>) {
     for (std::size_t i = rows.begin; i < rows.end; ++i) {
-      outer_row<count>(p + i, q, out + i * size.m, size, write, {0, size.m});
+      outer_row<count>(p + i, q, out + i * size.m, size, write, columns);
     }
   };
   ((R + 1 == size.r ? all(std::integral_constant<std::size_t, R + 1>()) : void()), ...);
@@ -219,11 +219,13 @@ std::size_t misaligned(const float* x) {
 }
 
 template <std::size_t R, Write write, bool stream>
-ACP_AVX2 void outer_avx2(const float* p, const float* q, float* out, Skinny size, Lines rows) {
+ACP_AVX2 void outer_avx2(const float* p, const float* q, float* out, Skinny size, Lines rows, Lines columns) {
   const std::size_t m = size.m;
   for (std::size_t i = rows.begin; i < rows.end; ++i) {
     float* const row = out + i * m;
-    const std::size_t first = stream ? std::min(misaligned(row), m) : 0, end = m - (m - first) % lanes;
+    const std::size_t skipped = stream ? misaligned(row + columns.begin) : 0;
+    const std::size_t first = std::min(columns.begin + skipped, columns.end);
+    const std::size_t end = columns.end - (columns.end - first) % lanes;
     __m256 factors[R];
 #pragma GCC unroll 8
     for (std::size_t k = 0; k < R; ++k) factors[k] = _mm256_set1_ps(p[k * size.n + i]);
@@ -237,24 +239,25 @@ ACP_AVX2 void outer_avx2(const float* p, const float* q, float* out, Skinny size
       if constexpr (write == Write::subtract) sum = _mm256_sub_ps(_mm256_loadu_ps(row + j), sum);
       stream ? _mm256_stream_ps(row + j, sum) : _mm256_storeu_ps(row + j, sum);
     }
-    outer_row<R>(p + i, q, row, size, write, {0, first});
-    outer_row<R>(p + i, q, row, size, write, {end, m});
+    outer_row<R>(p + i, q, row, size, write, {columns.begin, first});
+    outer_row<R>(p + i, q, row, size, write, {end, columns.end});
   }
   if constexpr (stream) _mm_sfence();
 }
 
 template <std::size_t R>
-void outer_avx2(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows) {
-  if (write == Write::add) return outer_avx2<R, Write::add, false>(p, q, out, size, rows);
-  if (write == Write::subtract) return outer_avx2<R, Write::subtract, false>(p, q, out, size, rows);
-  size.n* size.m < streamed ? outer_avx2<R, Write::set, false>(p, q, out, size, rows)
-                            : outer_avx2<R, Write::set, true>(p, q, out, size, rows);
+void outer_avx2(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows,
+                Lines columns) {
+  if (write == Write::add) return outer_avx2<R, Write::add, false>(p, q, out, size, rows, columns);
+  if (write == Write::subtract) return outer_avx2<R, Write::subtract, false>(p, q, out, size, rows, columns);
+  size.n* size.m < streamed ? outer_avx2<R, Write::set, false>(p, q, out, size, rows, columns)
+                            : outer_avx2<R, Write::set, true>(p, q, out, size, rows, columns);
 }
 
 template <std::size_t... R>
 void outer_avx2(std::index_sequence<R...>, const float* p, const float* q, float* out, Skinny size,
-                Write write, Lines rows) {
-  ((R + 1 == size.r ? outer_avx2<R + 1>(p, q, out, size, write, rows) : void()), ...);
+                Write write, Lines rows, Lines columns) {
+  ((R + 1 == size.r ? outer_avx2<R + 1>(p, q, out, size, write, rows, columns) : void()), ...);
 }
 #endif
 
@@ -270,21 +273,24 @@ void times_q_plain(float* matrix, const float* added, const float* q, float* p, 
   }
 }
 
-void times_p_plain(float* matrix, const float* added, const float* p, float* q, Skinny size, Lines columns) {
-  clear(q, size, columns);
-  for (std::size_t i = 0; i < size.n; ++i) {
+void times_p_plain(float* matrix, const float* added, const float* p, float* q, Skinny size, Lines rows,
+                   Lines columns) {
+  if (rows.begin == 0) clear(q, size, columns);
+  for (std::size_t i = rows.begin; i < rows.end; ++i) {
     float* const row = matrix + i * size.m;
     if (added != nullptr) add_to(row, added + i * size.m, columns.begin, columns.end);
     add_rows(row, p + i, q, size, {0, 1}, columns);
   }
 }
 
-void outer_plain(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows) {
-  outer_rows(std::make_index_sequence<widest_outer>(), p, q, out, size, write, rows);
+void outer_plain(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows,
+                 Lines columns) {
+  outer_rows(std::make_index_sequence<widest_outer>(), p, q, out, size, write, rows, columns);
 }
 
-void outer_plain(const double* p, const double* q, double* out, Skinny size, Write write, Lines rows) {
-  outer_rows(std::make_index_sequence<widest_outer>(), p, q, out, size, write, rows);
+void outer_plain(const double* p, const double* q, double* out, Skinny size, Write write, Lines rows,
+                 Lines columns) {
+  outer_rows(std::make_index_sequence<widest_outer>(), p, q, out, size, write, rows, columns);
 }
 
 void times_q(float* matrix, const float* added, const float* q, float* p, Skinny size, Lines rows) {
@@ -300,15 +306,16 @@ void times_q(float* matrix, const float* added, const float* q, float* p, Skinny
   times_q_plain(matrix, added, q, p, size, rows);
 }
 
-void times_p(float* matrix, const float* added, const float* p, float* q, Skinny size, Lines columns) {
+void times_p(float* matrix, const float* added, const float* p, float* q, Skinny size, Lines rows,
+             Lines columns) {
 #ifdef ACP_AVX2
   if (has_avx2()) {
-    clear(q, size, columns);
-    std::size_t i = 0;
-    for (; i + 4 <= size.n; i += 4) {
+    if (rows.begin == 0) clear(q, size, columns);
+    std::size_t i = rows.begin;
+    for (; i + 4 <= rows.end; i += 4) {
       add_four(matrix + i * size.m, added == nullptr ? nullptr : added + i * size.m, p + i, q, size, columns);
     }
-    for (; i < size.n; ++i) {
+    for (; i < rows.end; ++i) {
       float* const row = matrix + i * size.m;
       if (added != nullptr) add_to(row, added + i * size.m, columns.begin, columns.end);
       add_rows(row, p + i, q, size, {0, 1}, columns);
@@ -316,16 +323,16 @@ void times_p(float* matrix, const float* added, const float* p, float* q, Skinny
     return;
   }
 #endif
-  times_p_plain(matrix, added, p, q, size, columns);
+  times_p_plain(matrix, added, p, q, size, rows, columns);
 }
 
-void outer(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows) {
+void outer(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows, Lines columns) {
 #ifdef ACP_AVX2
   if (has_avx2()) {
-    return outer_avx2(std::make_index_sequence<widest_outer>(), p, q, out, size, write, rows);
+    return outer_avx2(std::make_index_sequence<widest_outer>(), p, q, out, size, write, rows, columns);
   }
 #endif
-  outer_plain(p, q, out, size, write, rows);
+  outer_plain(p, q, out, size, write, rows, columns);
 }
 
 }  // namespace acp::kernels

@@ -25,19 +25,24 @@ struct Skinny {
 void times_q(float* matrix, const float* added, const float* q, float* p, Skinny size, Lines rows);
 void times_q_plain(float* matrix, const float* added, const float* q, float* p, Skinny size, Lines rows);
 
-// q = M^T P in some columns, likewise. Sums go down the rows.
-void times_p(float* matrix, const float* added, const float* p, float* q, Skinny size, Lines columns);
-void times_p_plain(float* matrix, const float* added, const float* p, float* q, Skinny size, Lines columns);
+// q = M^T P in some columns, likewise. Sums go down the rows: rows from 0 on begin them, later ones continue
+// them, so blocks of rows follow each other in order.
+void times_p(float* matrix, const float* added, const float* p, float* q, Skinny size, Lines rows,
+             Lines columns);
+void times_p_plain(float* matrix, const float* added, const float* p, float* q, Skinny size, Lines rows,
+                   Lines columns);
 
 // How a product enters what is there.
 enum class Write : std::uint8_t { set, add, subtract };
 
 constexpr std::size_t widest_outer = 8;
 
-// out = P Q^T, or out += or -= P Q^T, in some rows, r from 1 to widest_outer. A sum over the vectors is
-// formed in order, before what is there takes part.
-void outer(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows);
-void outer_plain(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows);
-void outer_plain(const double* p, const double* q, double* out, Skinny size, Write write, Lines rows);
+// out = P Q^T, or out += or -= P Q^T, in some rows and columns, r from 1 to widest_outer. A sum over the
+// vectors is formed in order, before what is there takes part.
+void outer(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows, Lines columns);
+void outer_plain(const float* p, const float* q, float* out, Skinny size, Write write, Lines rows,
+                 Lines columns);
+void outer_plain(const double* p, const double* q, double* out, Skinny size, Write write, Lines rows,
+                 Lines columns);
 
 }  // namespace acp::kernels

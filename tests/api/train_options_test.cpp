@@ -93,6 +93,12 @@ TEST_CASE("what is given wins", "[api][train-options]") {
   CHECK(lr_warmup_steps("0.5e", 100) == 50);
 }
 
+TEST_CASE("the size of buckets is a number or auto", "[api][train-options]") {
+  CHECK(parse({"--fusion-mb", "auto"}).reduction.fusion_auto());
+  CHECK_FALSE(parse({}).reduction.fusion_auto());
+  CHECK(parse({"--fusion-mb", "auto", "--fusion-mb", "3"}).reduction.fusion_mb() == 3);
+}
+
 TEST_CASE("presets are defaults, and all of them parse", "[api][train-options]") {
   const auto options = parse({"--preset", "acp_mnist", "--epochs", "1"});
   CHECK(options.reduction.compressor() == "acpsgd:rank=4");
@@ -222,6 +228,7 @@ TEST_CASE("mistakes are named with what to do", "[api][train-options]") {
   fails({"--optimizer", "adam", "--momentum", "0.9"}, "--momentum");
   fails({"--lr-schedule", "cosin"}, "did you mean cosine?");
   fails({"--lr", "fast"}, "--lr fast: must be a number");
+  fails({"--fusion-mb", "atuo"}, "--fusion-mb atuo: must be a number from 0 to 1e+06, or auto");
   fails({"--lr", "-1"}, "--lr -1");
   fails({"--lr", "nan"}, "--lr nan");
   fails({"--lr-warmup", "3x"}, "--lr-warmup 3x");

@@ -69,12 +69,36 @@ done
 tcp 2 --op broadcast --root 1 --min 4K --max 4K "${small[@]}" && well 'broadcast of rank 1'
 holds 'other types and reductions' 'all(r["wrong"] == 0 for r in rows)'
 
+# Ranks that share hosts: two on each of two, and three on one.
+rm "$work/rows"
+on_hosts() { # RANKS-OF-A-HOST ARGUMENTS...
+  # shellcheck disable=SC2016
+  timeout -k 5 120 scripts/run_tcp.sh 4 bash -c 'ACP_HOST_ID=host$((RANK / $0)) exec "$@"' "$1" "$program" "${@:2}" \
+    >"$work/out" 2>"$work/err"
+  code=$?
+}
+for share in 2 3; do
+  for type in float32 bfloat16; do
+    for algorithm in hierarchical halving doubling auto; do
+      on_hosts $share --min 1K --max 4M --factor 4096 --dtype $type --algorithm $algorithm --placement in "${small[@]}" &&
+        well "$algorithm, $type, $share ranks on the first host"
+    done
+  done
+done
+holds 'right sums whatever shares a host' 'len(rows) == 32 and all(r["wrong"] == 0 for r in rows)'
+given=${ACP_LINK:-}
+unset ACP_LINK
+on_hosts 2 --min 1K --max 1K "${small[@]}" && well 'costs of both levels, measured'
+[ -z "$given" ] || export ACP_LINK=$given
+holds 'costs of both levels' 'rows[-1]["link"]["local_gbps"] > 0 and rows[-1]["link"]["cross_gbps"] > 0'
+
 if [ -n "$with_mpi" ]; then
   rm "$work/rows"
   for algorithm in ring native auto; do
     mpi 2 --op all --min 1K --max 100K --factor 100 --algorithm $algorithm "${small[@]}" && well "mpi, $algorithm"
   done
-  holds 'right results over mpi' 'len(rows) == 30 and all(r["wrong"] == 0 and r["backend"] == "mpi" for r in rows)'
+  mpi 3 --op all_reduce --min 1M --max 1M --algorithm hierarchical "${small[@]}" && well 'mpi, hierarchical'
+  holds 'right results over mpi' 'len(rows) == 31 and all(r["wrong"] == 0 and r["backend"] == "mpi" for r in rows)'
 else
   echo 'skipped: mpi: built without, or no mpirun'
 fi

@@ -18,6 +18,12 @@ run --iterations 0 && refused 'no iterations' 'iterations'
 run --versus-troch && refused 'misspelt option' 'did you mean --versus-torch'
 run --sizes 1K --compressors none --json "$work/absent/rows" && refused 'file that cannot be written' 'absent'
 
+# Where there is no GPU: one line that says what is missing.
+if ! command -v nvidia-smi >/dev/null; then
+  run --device cuda --sizes 1K && refused 'no GPU' 'device "cuda"'
+fi
+run --device gpu && refused 'unknown device' 'cuda'
+
 few=(--sizes 1K/40K --iterations 2 --warmup 1)
 run "${few[@]}" --quiet --versus-torch --json "$work/rows"
 if [ "$code" = 0 ] && [ ! -s "$work/out" ] && [ ! -s "$work/err" ]; then ok; else no 'all methods, quiet' "exit code $code, or output"; fi

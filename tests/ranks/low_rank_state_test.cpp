@@ -93,6 +93,42 @@ TEST_CASE("the first steps are dense, and leave error memory and factors alone",
   }
 }
 
+// What a step leaves out is taken from the error memory in the next step's pass over it, or when somebody
+// looks.
+TEST_CASE("looking at the error memory changes nothing, and it holds what a step left out", "[ranks]") {
+  const std::string spec =
+      GENERATE("acpsgd:rank=2", "acpsgd:rank=9", "powersgd:form=alternating,rank=1,iterations=2");
+  const auto same = each_rank(2, [&](Communicator& communicator) {
+    RankDriver seldom(spec, net, communicator), often(spec, net, communicator);
+    bool equal = true, complete = true;
+    at::Tensor left = at::zeros({16, 3, 3, 3});
+    for (std::uint64_t step = 0; step < 6; ++step) {
+      const auto gradients = random_gradients(net, communicator.rank(), step);
+      if (step == 3) seldom.compressor().load_state(seldom.compressor().state());
+      const auto a = seldom.step(gradients), b = often.step(gradients);
+      for (const auto& [name, average] : a) equal = equal && at::equal(average, b.at(name));
+      // Of both ranks: what they had, less what was sent, is what they keep.
+      const auto error = often.compressor().state().at("conv").at("error");
+      const auto sums = [&](const at::Tensor& x) {
+        auto sum = x.clone();
+        perform(communicator, Collective::all_reduce(sum, ReduceOp::average));
+        return sum;
+      };
+      complete = complete && off(sums(error), sums(left + gradients.at("conv")) - b.at("conv")) < 1e-5;
+      left = error;
+    }
+    return std::pair(
+        equal && at::equal(seldom.compressor().state().at("conv").at("error"),
+                           often.compressor().error_memory().narrow(0, 252, 432).view({16, 3, 3, 3})),
+        complete);
+  });
+  CAPTURE(spec);
+  for (const auto& [equal, complete] : same) {
+    CHECK(equal);
+    CHECK(complete);
+  }
+}
+
 TEST_CASE("the factors' start depends on seed and name, not on rank, width or bucket", "[ranks]") {
   const auto states = each_rank(2, [&](Communicator& communicator) {
     RankDriver narrow("acpsgd:rank=2", {net[0]}, communicator), wide("acpsgd:rank=4", net, communicator);

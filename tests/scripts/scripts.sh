@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The experiment scripts from outside: perf.sh, batch.sh, run_*.sh, plot.py, cluster.sh.
+# The experiment scripts from outside: perf.sh, batch.sh, run_*.sh, plot.py, compare_*.sh, sweep_fusion.sh, cluster.sh.
 # Usage: tests/scripts/scripts.sh   (BUILD: the build folder, default build). The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -9,7 +9,8 @@ export BUILD
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT ACP_BACKEND nworkers hosts dnn opt rank bs senlen threshold policy memory preset \
-  data iterations warmup epochs measures metrics name project rdma works methods parts scale link out oversubscribe dry fresh
+  data iterations warmup epochs measures metrics name project rdma works methods parts scale link out oversubscribe dry fresh \
+  models model variants compressor sizes rate steps repeats budget fusion timeout prefix
 export json=$work/perf.json OMP_NUM_THREADS=1
 passed=0 failed=0 skipped=0
 ok() { passed=$((passed + 1)); }
@@ -209,6 +210,50 @@ else
   skip 'pictures of plot.py (matplotlib is missing; scripts/plot.py sets it up on its first use)'
 fi
 
+# --- compare_peers.sh, sweep_fusion.sh ---------------------------------------------------------------------------------
+peers=$root/scripts/compare_peers.sh
+run env dry=1 hosts=4 steps=6 "$peers"
+expect 'compare_peers.sh, dry' 0 '^7 x .*cluster.sh .*run --hosts 4 .*--direct -- .*ddp.py lstm-lm --hook powersgd --batch-size 10 --steps 6'
+same 'compare_peers.sh: four models by nine variants' "$(wc -l <"$work/out")" 36
+same 'compare_peers.sh: fewer repeats of long steps' "$(grep -c '^3 x .*bert-base' "$work/out")" 9
+run env dry=1 rate=auto models=bert "$peers"
+same 'compare_peers.sh: on a link of its own choice ours alone' "$(grep -c acp-train "$work/out") $(wc -l <"$work/out")" '5 5'
+run env dry=1 hosts=8 rate=100mbit sizes=10M "$root/scripts/compare_collectives.sh"
+expect 'compare_collectives.sh, dry' 0 'acp-comm .*--min 10485760 --max 10485760 --iterations 5 .*--backend tcp --algorithm ring'
+same 'compare_collectives.sh: six ways' "$(wc -l <"$work/out")" 6
+run env dry=1 sizes=10X "$root/scripts/compare_collectives.sh"
+expect 'compare_collectives.sh: no size' 2 '^compare_collectives.sh: sizes: 10X: as in'
+run env dry=1 ways=nccl "$root/scripts/compare_collectives.sh"
+expect 'compare_collectives.sh: no way' 2 'ways: "nccl" is none of'
+run env dry=1 model=resnet50 compressor=bf16 sizes='0 8' "$root/scripts/sweep_fusion.sh"
+expect 'sweep_fusion.sh, dry' 0 'acp-train --model resnet50:.* --compressor bf16 --fusion-mb auto'
+same 'sweep_fusion.sh: every size' "$(grep -oE -- '--fusion-mb [^ ]+' "$work/out" | xargs)" '--fusion-mb 0 --fusion-mb 8 --fusion-mb auto'
+run env models=vgg "$peers"
+expect 'compare_peers.sh: a model that is none' 2 'unknown "vgg"; known: resnet18'
+run env variants='alone ddq' "$peers"
+expect 'compare_peers.sh: a variant that is none' 2 '"ddq" is none of alone'
+run env rate=fast "$peers"
+expect 'compare_peers.sh: a rate that is none' 2 'rate=fast: as in 1gbit'
+run env hosts=two "$peers"
+expect 'compare_peers.sh: a number that is none' 2 'hosts=two'
+# The table, of runs whose ratios are known: bytes need 100 ms on the link, computing alone 50.
+python3 - >"$work/peers.json" <<'P'
+import json
+for turn in range(3):
+    for variant, ms, wire in ("alone", 50, 0), ("ddp:bf16", 240, 12.5e6), ("acp:none", 125, 12.5e6), ("acp:bf16@auto", 80, 1e6):
+        print(json.dumps({"model": "resnet18", "variant": variant, "hosts": 2, "rate": "1gbit", "batch_size": 16, "regime": False,
+                          "steps": 5, "warmup": 4, "backend": "tcp", "fusion": "25",
+                          "step_ms": ms + (1000 if turn == 1 and variant == "acp:none" else turn), "wire_bytes": wire,
+                          "others_cores": 0.5, "fusion_mb": 3}))
+P
+run env json="$work/peers.json" models=resnet18 variants='alone ddp:bf16 acp:none acp:bf16@auto' "$peers" --table --best acp:bf16@auto
+expect 'compare_peers.sh: medians and ratios' 0 '^acp:none +3 +127.0 +251.97 +12.50 +0.79 +1.00 +1.90 +0.50$'
+expect 'compare_peers.sh: the bound is computing where bytes are few' 0 '^acp:bf16@auto +3 +81.0 .* 0.63 +1.57 +2.98 +0.50$'
+expect 'compare_peers.sh: against the best other' 0 '^acp:bf16@auto \(3 MB\): 1.588 of the step of alone'
+same 'compare_peers.sh: that comes last' "$(tail -n 1 "$work/out" | cut -d' ' -f1)" acp:bf16@auto
+run env json="$work/peers.json" models=resnet18 variants='alone acp:none' fusion=8 "$peers" --table
+same 'compare_peers.sh: runs of other settings are none of these' "$(grep -c ^acp "$work/out")" 0
+
 # --- cluster.sh ------------------------------------------------------------------------------------------------------
 export NETNS_CLUSTER_PREFIX=acptest
 if [ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v tc >/dev/null && scripts/cluster.sh up 2 100mbit >"$work/out" 2>"$work/err"; then
@@ -219,12 +264,19 @@ if [ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v tc >/dev/null &&
   run env hosts="acptest1 acptest0" nworkers=2 "$perf"
   expect 'emulated hosts in another order' 2 'in this order'
   scripts/cluster.sh down >"$work/out" 2>"$work/err"
+  run env json="$work/mini.json" models=mnist variants='alone acp:none acp:acpsgd:rank=1@auto' rate=100mbit steps=3 warmup=1 repeats=1 \
+    prefix=acptest "$peers"
+  expect 'compare_peers.sh over emulated hosts' 0 '^acp:acpsgd:rank=1@auto +1 '
+  same 'compare_peers.sh: a line a run' "$(wc -l <"$work/mini.json")" 3
+  run env json="$work/mini.json" models=mnist variants='alone acp:none acp:acpsgd:rank=1@auto' rate=100mbit steps=3 warmup=1 repeats=1 \
+    prefix=acptest "$peers"
+  same 'compare_peers.sh goes on: nothing is run twice' "$code $(wc -l <"$work/mini.json")" '0 3'
   same 'down leaves nothing' "$(ip netns list | grep -c '^acptest')" 0
 else
   skip 'emulated cluster (needs root, iproute2 and leave to make network namespaces)'
 fi
 if command -v shellcheck >/dev/null; then
-  if shellcheck -x scripts/{perf,batch,batch_works,cluster,mnist,run_*}.sh scripts/slurm.sbatch envs.conf >"$work/out" 2>"$work/err"; then ok; else no shellcheck findings; fi
+  if shellcheck -x scripts/{perf,batch,batch_works,cluster,compare_collectives,compare_peers,mnist,run_*,sweep_fusion}.sh scripts/slurm.sbatch envs.conf >"$work/out" 2>"$work/err"; then ok; else no shellcheck findings; fi
 else
   skip 'shellcheck is not installed'
 fi

@@ -201,7 +201,8 @@ at::Tensor rough_tensor(int rank, std::int64_t numel, at::ScalarType type) {
 
 std::string to_string(const Spec& spec) {
   static constexpr const char* ops[] = {"sum", "average", "min", "max"};
-  static constexpr const char* algorithms[] = {"automatic", "ring", "native"};
+  static constexpr const char* algorithms[] = {"automatic", "ring",    "native",
+                                               "doubling",  "halving", "hierarchical"};
   std::ostringstream text;
   text << to_string(spec.kind);
   if (is_reduction(spec.kind)) text << ' ' << ops[static_cast<int>(spec.op)];
@@ -293,7 +294,7 @@ void check_bits(Communicator& c, Algorithm algorithm, at::ScalarType type, std::
     for (int r = 0; r < c.size(); ++r)
       require_equal(all[r], x, where + " against those of rank " + std::to_string(r));
 
-    if (is_half(type))
+    if (is_half(type) && algorithm != Algorithm::hierarchical)
       require_equal(x, (in_order / c.size()).to(type), where + ", in rank order and rounded once");
     const double epsilon = type == at::kDouble  ? 0x1p-52
                            : type == at::kFloat ? 0x1p-23
@@ -348,7 +349,7 @@ void run_random_suite(Communicator& c, std::uint64_t seed, int count) {
     spec.type = types[static_cast<std::size_t>(pick(shared, types.size()))];
     spec.op = static_cast<ReduceOp>(pick(shared, 4));
     if (spec.op == ReduceOp::average && !at::isFloatingType(spec.type)) spec.op = ReduceOp::sum;
-    spec.algorithm = static_cast<Algorithm>(pick(shared, 3));
+    spec.algorithm = static_cast<Algorithm>(pick(shared, 6));
     spec.numel = pick(shared, 3) == 0 ? pick(shared, 5000) : pick(shared, 20);
     spec.root = static_cast<int>(pick(shared, static_cast<std::uint64_t>(c.size())));
     todo[static_cast<std::size_t>(pick(shared, channels.size()))].push_back(spec);
@@ -369,7 +370,8 @@ void run_random_suite(Communicator& c, std::uint64_t seed, int count) {
 }
 
 void run_collective_suite(Communicator& c) {
-  for (const Algorithm algorithm : {Algorithm::ring, Algorithm::native, Algorithm::automatic}) {
+  for (const Algorithm algorithm : {Algorithm::ring, Algorithm::native, Algorithm::automatic,
+                                    Algorithm::doubling, Algorithm::halving, Algorithm::hierarchical}) {
     check_all(c, algorithm, {0, 1, 2, 3, 5, 17, 1000});
     for (const Kind kind : {Kind::all_reduce, Kind::reduce_scatter, Kind::all_gather, Kind::all_gather_v,
                             Kind::all_to_all, Kind::all_to_all_v, Kind::send_receive, Kind::broadcast}) {

@@ -178,7 +178,7 @@ State start_state(const Case& c) {
 State collect(const Drivers& drivers) {
   State all;
   for (const auto& driver : drivers) {
-    for (auto& [name, kinds] : driver->compressor().state()) all[name] = kinds;
+    for (auto& [name, kinds] : driver->state()) all[name] = kinds;
   }
   return all;
 }

@@ -21,6 +21,12 @@ namespace acp {
 using Shapes = std::vector<std::pair<std::string, std::vector<std::int64_t>>>;
 using Gradients = std::map<std::string, at::Tensor>;
 
+// Where buckets lie: on the CPU, but for tests of a GPU while they run.
+inline at::Device& bucket_device() {
+  static at::Device device = at::kCPU;
+  return device;
+}
+
 // A bucket of these parameters in this order, allocated as the planner does it.
 inline Bucket make_bucket(const Shapes& shapes, at::ScalarType type = at::kFloat, int index = 0) {
   std::vector<ParameterInfo> infos;
@@ -31,6 +37,7 @@ inline Bucket make_bucket(const Shapes& shapes, at::ScalarType type = at::kFloat
     info.name = name;
     info.shape = shape;
     info.dtype = type;
+    info.device = bucket_device();
     infos.push_back(info);
   }
   auto bucket = std::move(allocate(plan, infos).at(0));
@@ -62,6 +69,16 @@ auto each_rank(int n, const Body& body) {
   return results;
 }
 
+// The ranks' threads exchange memory of the CPU: tensors on a GPU are copied there and back.
+inline void perform_anywhere(Communicator& communicator, const Collective& op) {
+  auto staged = op;
+  if (op.in.defined()) staged.in = op.in.cpu();
+  if (op.out.defined()) staged.out = op.out.is_same(op.in) ? staged.in : op.out.cpu();
+  perform(communicator, staged);
+  auto out = op.out;
+  if (out.defined() && !out.is_same(staged.out)) out.copy_(staged.out);
+}
+
 // Owns bucket and compressor; keeps the collectives' input bytes of the last step.
 class RankDriver {
  public:
@@ -88,12 +105,12 @@ class RankDriver {
     while (auto op = exchange.advance()) {
       message_bytes.push_back(op->in.defined() ? static_cast<std::int64_t>(op->in.nbytes()) : 0);
       const auto out = op->out;
-      perform(communicator_, *std::move(op));
+      perform_anywhere(communicator_, *op);
       if (received) received(message_bytes.size() - 1, out);
     }
     Gradients averages;
     for (const auto& slice : bucket_.slices)
-      averages[slice.name] = bucket_.view(slice).view(slice.shape).clone();
+      averages[slice.name] = bucket_.view(slice).view(slice.shape).clone().cpu();
     return averages;
   }
 
@@ -109,6 +126,15 @@ class RankDriver {
       bucket_.squares.narrow(0, slice.offset, slice.numel()).copy_(squares.reshape(-1));
       bucket_.has_squares[k] = 1;
     }
+  }
+
+  // The compressor's, on the CPU.
+  State state() const {
+    auto state = compressor_->state();
+    for (auto& [name, kinds] : state) {
+      for (auto& [kind, tensor] : kinds) tensor = tensor.cpu();
+    }
+    return state;
   }
 
   Compressor& compressor() { return *compressor_; }

@@ -11,6 +11,10 @@ using namespace acp::tcp;
 
 namespace {
 
+using Adjust = void (*)(Endpoint&);
+const Adjust over_network = [](Endpoint& e) { e.local_sockets = false; };
+const Adjust on_one_machine = [](Endpoint& e) { e.local_sockets = true; };
+
 // Lets threads of one test wait for each other outside of the group.
 class Gate {
  public:
@@ -43,19 +47,23 @@ void ring_once(Transport& t) {
 }  // namespace
 
 TEST_CASE("tcp: an abort ends every wait on every channel and says who and why", "[tcp]") {
+  const Adjust adjust = GENERATE(over_network, on_one_machine);
   Gate waiting;
-  const auto outcomes = outcomes_on_tcp(4, [&](Transport& t) {
-    const auto other = t.channel();
-    ring_once(t);
-    if (t.rank() == 2) {
-      waiting.wait_for(3);
-      throw std::runtime_error("disk full");
-    }
-    waiting.open();
-    std::byte in[4];
-    Transport& c = t.rank() == 0 ? *other : t;  // nobody ever sends
-    c.wait(c.receive((t.rank() + 1) % 4, in, 7));
-  });
+  const auto outcomes = outcomes_on_tcp(
+      4,
+      [&](Transport& t) {
+        const auto other = t.channel();
+        ring_once(t);
+        if (t.rank() == 2) {
+          waiting.wait_for(3);
+          throw std::runtime_error("disk full");
+        }
+        waiting.open();
+        std::byte in[4];
+        Transport& c = t.rank() == 0 ? *other : t;  // nobody ever sends
+        c.wait(c.receive((t.rank() + 1) % 4, in, 7));
+      },
+      adjust);
   CHECK(outcomes[2].text == "disk full");
   for (const int r : {0, 1, 3}) {
     const Outcome& o = outcomes[static_cast<std::size_t>(r)];
@@ -66,34 +74,41 @@ TEST_CASE("tcp: an abort ends every wait on every channel and says who and why",
 }
 
 TEST_CASE("tcp: after a failure every call says the same", "[tcp]") {
-  const auto outcomes = outcomes_on_tcp(2, [&](Transport& t) {
-    const auto other = t.channel();
-    if (t.rank() == 1) t.abort(std::make_exception_ptr(Error("enough")));
-    std::byte in[4];
-    const auto why = outcome_of([&] { t.wait(t.receive(1 - t.rank(), in, 1)); });
-    CHECK(outcome_of([&] { t.send(1 - t.rank(), token, 1); }).text == why.text);
-    CHECK(outcome_of([&] { other->receive(1 - t.rank(), in, 1); }).text == why.text);
-    CHECK(outcome_of([&] { other->channel(); }).text == why.text);
-    throw Error(why.text);
-  });
+  const Adjust adjust = GENERATE(over_network, on_one_machine);
+  const auto outcomes = outcomes_on_tcp(
+      2,
+      [&](Transport& t) {
+        const auto other = t.channel();
+        if (t.rank() == 1) t.abort(std::make_exception_ptr(Error("enough")));
+        std::byte in[4];
+        const auto why = outcome_of([&] { t.wait(t.receive(1 - t.rank(), in, 1)); });
+        CHECK(outcome_of([&] { t.send(1 - t.rank(), token, 1); }).text == why.text);
+        CHECK(outcome_of([&] { other->receive(1 - t.rank(), in, 1); }).text == why.text);
+        CHECK(outcome_of([&] { other->channel(); }).text == why.text);
+        throw Error(why.text);
+      },
+      adjust);
   CHECK(outcomes[1].text == "enough");
   CHECK(outcomes[0].text.find("enough") != std::string::npos);
 }
 
 TEST_CASE("tcp: a rank that ends early is no failure until it is needed", "[tcp]") {
-  Gate left;
-  const auto outcomes = outcomes_on_tcp(3, [&](Transport& t) {
-    ring_once(t);
-    if (t.rank() == 2) return;
-    std::byte in[4];
-    for (int i = 0; i < 100; ++i) {
-      const Ticket r = t.receive(1 - t.rank(), in, 1);
-      t.wait(t.send(1 - t.rank(), token, 1));
-      t.wait(r);
-    }
-    if (t.rank() == 0) t.wait(t.receive(2, in, 1));
-    if (t.rank() == 1) t.wait(t.receive(0, in, 1));
-  });
+  const Adjust adjust = GENERATE(over_network, on_one_machine);
+  const auto outcomes = outcomes_on_tcp(
+      3,
+      [&](Transport& t) {
+        ring_once(t);
+        if (t.rank() == 2) return;
+        std::byte in[4];
+        for (int i = 0; i < 100; ++i) {
+          const Ticket r = t.receive(1 - t.rank(), in, 1);
+          t.wait(t.send(1 - t.rank(), token, 1));
+          t.wait(r);
+        }
+        if (t.rank() == 0) t.wait(t.receive(2, in, 1));
+        if (t.rank() == 1) t.wait(t.receive(0, in, 1));
+      },
+      adjust);
   CHECK(outcomes[2].text.empty());
   for (const int r : {0, 1}) {
     const Outcome& o = outcomes[static_cast<std::size_t>(r)];
@@ -103,37 +118,45 @@ TEST_CASE("tcp: a rank that ends early is no failure until it is needed", "[tcp]
 }
 
 TEST_CASE("tcp: a message still expected on a channel that the peer has closed", "[tcp]") {
-  const auto outcomes = outcomes_on_tcp(2, [&](Transport& t) {
-    auto channel = t.channel();
-    ring_once(*channel);
-    if (t.rank() == 1) {
-      channel.reset();
-      std::byte in[4];
-      t.wait(t.receive(0, in, 1));
-    } else {
-      std::byte in[4];
-      channel->wait(channel->receive(1, in, 1));
-    }
-  });
+  const Adjust adjust = GENERATE(over_network, on_one_machine);
+  const auto outcomes = outcomes_on_tcp(
+      2,
+      [&](Transport& t) {
+        auto channel = t.channel();
+        ring_once(*channel);
+        if (t.rank() == 1) {
+          channel.reset();
+          std::byte in[4];
+          t.wait(t.receive(0, in, 1));
+        } else {
+          std::byte in[4];
+          channel->wait(channel->receive(1, in, 1));
+        }
+      },
+      adjust);
   CHECK(outcomes[0].peer == 1);
   CHECK_THAT(outcomes[0].text, ContainsSubstring("rank 1 has closed this channel"));
 }
 
 TEST_CASE("tcp: at the deadline the rank that holds up all others is named", "[tcp]") {
+  const Adjust adjust = GENERATE(over_network, on_one_machine);
   const Environment timeout("ACP_TIMEOUT", "2");
   Gate ended;
-  const auto outcomes = outcomes_on_tcp(4, [&](Transport& t) {
-    ring_once(t);
-    if (t.rank() == 3) {
-      ended.wait_for(3);
-      return;
-    }
-    std::byte in[4];
-    // 0 waits for 1, 1 for 2, 2 for 3, and 3 for nobody.
-    const auto o = outcome_of([&] { t.wait(t.receive(t.rank() + 1, in, 1)); });
-    ended.open();
-    throw PeerError(o.peer, o.text);
-  });
+  const auto outcomes = outcomes_on_tcp(
+      4,
+      [&](Transport& t) {
+        ring_once(t);
+        if (t.rank() == 3) {
+          ended.wait_for(3);
+          return;
+        }
+        std::byte in[4];
+        // 0 waits for 1, 1 for 2, 2 for 3, and 3 for nobody.
+        const auto o = outcome_of([&] { t.wait(t.receive(t.rank() + 1, in, 1)); });
+        ended.open();
+        throw PeerError(o.peer, o.text);
+      },
+      adjust);
   for (const int r : {0, 1, 2}) {
     const Outcome& o = outcomes[static_cast<std::size_t>(r)];
     CHECK(o.peer == 3);
@@ -142,22 +165,29 @@ TEST_CASE("tcp: at the deadline the rank that holds up all others is named", "[t
 }
 
 TEST_CASE("tcp: ranks that wait for each other, and one that lacks the channel", "[tcp]") {
+  const Adjust adjust = GENERATE(over_network, on_one_machine);
   const Environment timeout("ACP_TIMEOUT", "2");
-  auto outcomes = outcomes_on_tcp(2, [&](Transport& t) {
-    std::byte in[4];
-    t.wait(t.receive(1 - t.rank(), in, 1));
-  });
+  auto outcomes = outcomes_on_tcp(
+      2,
+      [&](Transport& t) {
+        std::byte in[4];
+        t.wait(t.receive(1 - t.rank(), in, 1));
+      },
+      adjust);
   for (const Outcome& o : outcomes) CHECK_THAT(o.text, ContainsSubstring("ranks wait for each other"));
 
   Gate ended;
-  outcomes = outcomes_on_tcp(2, [&](Transport& t) {
-    if (t.rank() == 1) return ended.wait_for(1);
-    const auto channel = t.channel();
-    std::byte in[4];
-    const auto o = outcome_of([&] { channel->wait(channel->receive(1, in, 1)); });
-    ended.open();
-    throw PeerError(o.peer, o.text);
-  });
+  outcomes = outcomes_on_tcp(
+      2,
+      [&](Transport& t) {
+        if (t.rank() == 1) return ended.wait_for(1);
+        const auto channel = t.channel();
+        std::byte in[4];
+        const auto o = outcome_of([&] { channel->wait(channel->receive(1, in, 1)); });
+        ended.open();
+        throw PeerError(o.peer, o.text);
+      },
+      adjust);
   CHECK_THAT(outcomes[0].text, ContainsSubstring("rank 1 did not take part"));
   CHECK_THAT(outcomes[0].text, ContainsSubstring("has not opened this channel (number 1)"));
 }

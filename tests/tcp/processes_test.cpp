@@ -19,7 +19,9 @@ TEST_CASE("tcp: collectives between processes", "[tcp]") {
 }
 
 TEST_CASE("tcp: a rank killed in mid-collective is named by all others", "[tcp]") {
-  auto children = start_children("endless", 4);
+  const std::string memory =
+      GENERATE("1", "0");  // shared, with slots filled and answers under way, or sockets
+  auto children = start_children("endless", 4, {{"ACP_SHARED_MEMORY", memory}});
   for (Child& child : children) REQUIRE(child.wait_for("under way"));
   children[2].signal(SIGKILL);
   CHECK(children[2].wait() == -SIGKILL);
@@ -42,7 +44,8 @@ TEST_CASE("tcp: a rank that ends without a farewell is named", "[tcp]") {
 }
 
 TEST_CASE("tcp: a rank that is stopped is named at the deadline", "[tcp]") {
-  auto children = start_children("endless", 3, {{"ACP_TIMEOUT", "3"}});
+  const std::string memory = GENERATE("1", "0");
+  auto children = start_children("endless", 3, {{"ACP_TIMEOUT", "3"}, {"ACP_SHARED_MEMORY", memory}});
   for (Child& child : children) REQUIRE(child.wait_for("under way"));
   children[1].signal(SIGSTOP);
   for (const std::size_t r : {0, 2}) {

@@ -236,6 +236,7 @@ TEST_CASE("tcp: rank, size and master from the environment", "[tcp]") {
                                {"MASTER_PORT", nullptr},
                                {"ACP_INTERFACE", nullptr},
                                {"ACP_STREAMS", nullptr},
+                               {"ACP_SHARED_MEMORY", nullptr},
                                {"ACP_SECRET", nullptr},
                                {"TORCHELASTIC_RUN_ID", nullptr},
                                {"TORCHELASTIC_RESTART_COUNT", nullptr},
@@ -251,6 +252,7 @@ TEST_CASE("tcp: rank, size and master from the environment", "[tcp]") {
     CHECK(e.master_address == "127.0.0.1");
     CHECK(e.master_port == 29500);
     CHECK_FALSE(e.agent_store);
+    CHECK(e.local_sockets);
     const Environment torchrun[] = {{"RANK", "1"}, {"WORLD_SIZE", "2"}};
     CHECK(endpoint_from_environment().rank == 1);
     CHECK(endpoint_from_environment().size == 2);
@@ -261,6 +263,7 @@ TEST_CASE("tcp: rank, size and master from the environment", "[tcp]") {
                              {"MASTER_PORT", "1234"},
                              {"ACP_INTERFACE", "eth3"},
                              {"ACP_STREAMS", "4"},
+                             {"ACP_SHARED_MEMORY", "0"},
                              {"ACP_SECRET", "s"},
                              {"TORCHELASTIC_RUN_ID", "run"},
                              {"TORCHELASTIC_RESTART_COUNT", "2"},
@@ -271,6 +274,7 @@ TEST_CASE("tcp: rank, size and master from the environment", "[tcp]") {
   CHECK(e.interface == "eth3");
   CHECK(e.secret == "s");
   CHECK(e.streams == 4);
+  CHECK_FALSE(e.local_sockets);
   CHECK(e.prefix == "run/2");
   CHECK(e.agent_store);
   for (const char* bad : {"x", "-1", "1x", "99999999999"}) {

@@ -20,6 +20,7 @@ Endpoint local_endpoint(int rank, int size, int port) {
   endpoint.rank = rank;
   endpoint.size = size;
   endpoint.master_port = port;
+  endpoint.local_sockets = false;
   return endpoint;
 }
 

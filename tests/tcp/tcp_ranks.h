@@ -14,7 +14,7 @@ namespace acp::tcp {
 // A port that is free on loopback at this moment.
 int free_port();
 
-// Of `size` ranks that meet at 127.0.0.1:port.
+// Of `size` ranks that meet at 127.0.0.1:port, and talk over the network although they share a machine.
 Endpoint local_endpoint(int rank, int size, int port);
 
 // How a rank's body ended.

@@ -26,8 +26,10 @@ const Environment quiet("ACP_LOG", "warn");
 
 TEST_CASE("tcp: messages of every size arrive whole and in order", "[tcp]") {
   const int streams = GENERATE(1, 2, 3);
-  const std::vector<std::size_t> sizes = {0,      1,      31, 32,      33,        4096, 131071,
-                                          131072, 131073, 0,  1 << 20, 3'000'001, 7};
+  const bool local = GENERATE(false, true);
+  const std::vector<std::size_t> sizes = {0,      1,      31,      32,        33,     4096,  131071, 131072,
+                                          131073, 0,      1 << 20, 3'000'001, 7,      65535, 65536,  65537,
+                                          64,     262144, 524288,  0,         524289, 70000, 1};
   on_tcp(
       2,
       [&](Transport& t) {
@@ -54,11 +56,15 @@ TEST_CASE("tcp: messages of every size arrive whole and in order", "[tcp]") {
         for (const auto size : sizes) total += size;
         if (t.bytes_sent() != total) throw Error("bytes_sent is wrong");
       },
-      [&](Endpoint& e) { e.streams = streams; });
+      [&](Endpoint& e) {
+        e.streams = streams;
+        e.local_sockets = local;
+      });
 }
 
 TEST_CASE("tcp: a ring in which all send more than the kernel holds before anybody reads", "[tcp]") {
-  on_tcp(3, [](Transport& t) {
+  const bool local = GENERATE(false, true);
+  const auto body = [](Transport& t) {
     constexpr std::size_t size = 24 << 20;
     const Bytes out = pattern(size, static_cast<unsigned>(t.rank()));
     Bytes in(size);
@@ -67,7 +73,8 @@ TEST_CASE("tcp: a ring in which all send more than the kernel holds before anybo
     t.wait(t.receive(left, in, 5));
     t.wait(sent);
     if (in != pattern(size, static_cast<unsigned>(left))) throw Error("it arrived wrong");
-  });
+  };
+  on_tcp(3, body, [&](Endpoint& e) { e.local_sockets = local; });
 }
 
 TEST_CASE("tcp: a sender far ahead of its receiver", "[tcp]") {

@@ -150,7 +150,14 @@ TEST_CASE("where it happened is said once", "[unit][failure]") {
   CHECK(stopped_by(2, failure.text).text == "stopped by rank 2 (" + failure.text + ")");
 }
 
-TEST_CASE("without NCCL its backend says so", "[unit][collective]") {
+TEST_CASE("where NCCL cannot work its backend says so", "[unit][collective]") {
+  try {
+    nccl::require();
+    return;  // it can: tests/gpu
+  } catch (const ConfigError& error) {
+    CHECK_THAT(error.what(), ContainsSubstring("NCCL") || ContainsSubstring("backend \"nccl\" needs a GPU"));
+    CHECK_THAT(error.what(), ContainsSubstring("the backend mpi or tcp"));
+  }
   bool asked = false;
   const auto bootstrap = [&]() -> std::unique_ptr<Communicator> {
     asked = true;

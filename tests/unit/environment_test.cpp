@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "comm/error.h"
+#include "comm/host.h"
 #include "tests/catch.h"
 #include "tests/support/temp_folder.h"
 
@@ -102,7 +103,7 @@ TEST_CASE("quotas of control groups, version 1", "[unit][context]") {
   CHECK_FALSE(quota(folder.path(), "4:cpuacct,cpuset:/job\n"));
 }
 
-TEST_CASE("this process may use some cores", "[unit][context]") {
+TEST_CASE("this process may use some cores, on some machine", "[unit][context]") {
   CHECK(usable_cores() >= 1);
   CHECK(host_identity() == host_identity());
   CHECK_FALSE(host_identity().empty());

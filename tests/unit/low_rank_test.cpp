@@ -26,9 +26,9 @@ struct Shape {
   std::int64_t n, m, r;
 };
 
-const std::vector<Shape> shapes{{1, 1, 1},   {1, 9, 1},   {9, 1, 1},     {4, 3, 2},
-                                {64, 32, 4}, {10, 50, 3}, {17, 5, 5},    {33, 65, 7},
-                                {40, 40, 8}, {40, 40, 9}, {300, 401, 4}, {130, 70, 32}};
+const std::vector<Shape> shapes{{1, 1, 1},     {1, 9, 1},     {9, 1, 1},    {4, 3, 2},   {64, 32, 4},
+                                {10, 50, 3},   {17, 5, 5},    {33, 65, 7},  {40, 40, 8}, {40, 40, 9},
+                                {300, 401, 4}, {130, 70, 32}, {70, 9001, 4}};
 
 }  // namespace
 
@@ -58,15 +58,45 @@ TEST_CASE("projections take in what is added, and the matrix keeps it", "[unit]"
       auto left = at::empty_like(p), right = at::empty_like(q), expected = left.clone(),
            other = right.clone();
       auto matrix = start.clone();
-      acp::project_left(matrix, q, left, added);
+      acp::project_left(matrix, q, left, {.p = {}, .q = {}, .added = added});
       CHECK(at::equal(matrix, sum));
       acp::project_left(sum, q, expected);
       CHECK(at::equal(left, expected));
       matrix = start.clone();
-      acp::project_right(matrix, p, right, added);
+      acp::project_right(matrix, p, right, {.p = {}, .q = {}, .added = added});
       CHECK(at::equal(matrix, sum));
       acp::project_right(sum, p, other);
       CHECK(at::equal(right, other));
+    }
+  }
+}
+
+TEST_CASE("projections subtract a product first, with the bits of one after the other", "[unit]") {
+  const int threads = at::get_num_threads();
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    for (const auto& [n, m, r] : shapes) {
+      for (const int used : {1, 2}) {
+        CAPTURE(type, n, m, r, used);
+        at::set_num_threads(used);
+        const auto start = random(n, m, type, 1), added = random(n, m, type, 4), q = random(r, m, type, 2),
+                   p = random(r, n, type, 3), old_q = random(r, m, type, 5), old_p = random(r, n, type, 6);
+        auto expected = start.clone();
+        acp::product(old_p, old_q, expected, Write::subtract);
+        expected.add_(added);
+        auto left = at::empty_like(p), right = at::empty_like(q), same_left = left.clone(),
+             same_right = right.clone();
+        acp::project_left(expected.clone(), q, same_left);
+        acp::project_right(expected.clone(), p, same_right);
+        auto matrix = start.clone();
+        acp::project_left(matrix, q, left, {old_p, old_q, added});
+        CHECK(at::equal(matrix, expected));
+        CHECK(at::equal(left, same_left));
+        matrix = start.clone();
+        acp::project_right(matrix, p, right, {old_p, old_q, added});
+        CHECK(at::equal(matrix, expected));
+        CHECK(at::equal(right, same_right));
+        at::set_num_threads(threads);
+      }
     }
   }
 }

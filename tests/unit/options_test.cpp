@@ -19,11 +19,23 @@ TEST_CASE("the defaults are in order", "[unit][options]") {
   CHECK(options.algorithm() == Algorithm::automatic);
 }
 
+TEST_CASE("a bucket's size is a number or auto", "[unit][options]") {
+  CHECK(!Options().fusion_auto());
+  CHECK(Options().fusion_mb("auto").fusion_auto());
+  CHECK_NOTHROW(Options().fusion_mb("auto").check());
+  CHECK(!Options().fusion_mb("auto").fusion_mb(3).fusion_auto());
+  CHECK(Options().fusion_mb("2.5").fusion_mb() == 2.5);
+}
+
 TEST_CASE("each wrong setting is named", "[unit][options]") {
   CHECK_THROWS_WITH(Options().fusion_mb(-1).check(), ContainsSubstring("fusion_mb is -1"));
   CHECK_THROWS_WITH(Options().fusion_mb(std::nan("")).check(), ContainsSubstring("fusion_mb"));
   CHECK_THROWS_WITH(Options().fusion_mb(INFINITY).check(), ContainsSubstring("fusion_mb"));
   CHECK_NOTHROW(Options().fusion_mb(0).check());
+  CHECK_THROWS_WITH(Options().fusion_mb("atuo"), ContainsSubstring("fusion_mb is \"atuo\"") &&
+                                                     ContainsSubstring("number") &&
+                                                     ContainsSubstring("\"auto\""));
+  CHECK_THROWS_WITH(Options().fusion_mb("-3").check(), ContainsSubstring("fusion_mb is -3"));
   CHECK_THROWS_WITH(Options().clip_local(-0.5).check(), ContainsSubstring("clip_local is -0.5"));
   CHECK_THROWS_WITH(Options().backward_passes_per_step(0).check(),
                     ContainsSubstring("backward_passes_per_step is 0"));
@@ -46,10 +58,11 @@ TEST_CASE("a policy is checked with the run's numbers as far as they are known",
 }
 
 TEST_CASE("algorithms by name", "[unit][options]") {
-  for (const auto algorithm : {Algorithm::automatic, Algorithm::ring, Algorithm::native}) {
+  for (const auto algorithm : {Algorithm::automatic, Algorithm::ring, Algorithm::native, Algorithm::doubling,
+                               Algorithm::halving, Algorithm::hierarchical}) {
     CHECK(parse_algorithm(to_string(algorithm)) == algorithm);
     CHECK(Options().algorithm(to_string(algorithm)).algorithm() == algorithm);
   }
-  CHECK_THROWS_WITH(parse_algorithm("rings"),
-                    ContainsSubstring("did you mean \"ring\"?") && ContainsSubstring("auto, native, ring"));
+  CHECK_THROWS_WITH(parse_algorithm("rings"), ContainsSubstring("did you mean \"ring\"?") &&
+                                                  ContainsSubstring("auto, ring, native, doubling"));
 }

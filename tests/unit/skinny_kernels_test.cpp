@@ -44,9 +44,11 @@ TEST_CASE("kernels: skinny products equal the plain ones, cut anywhere", "[unit]
       CHECK((matrix == start) != grows);
 
       matrix = plain = start;
-      times_p(matrix.data(), more, p.data(), to_q.data(), size, {column, size.m});
-      times_p(matrix.data(), more, p.data(), to_q.data(), size, {0, column});
-      times_p_plain(plain.data(), more, p.data(), plain_q.data(), size, {0, size.m});
+      for (const Lines columns : {Lines{column, size.m}, Lines{0, column}}) {
+        if (row > 0) times_p(matrix.data(), more, p.data(), to_q.data(), size, {0, row}, columns);
+        times_p(matrix.data(), more, p.data(), to_q.data(), size, {row, size.n}, columns);
+      }
+      times_p_plain(plain.data(), more, p.data(), plain_q.data(), size, {0, size.n}, {0, size.m});
       CHECK(to_q == plain_q);
       CHECK(matrix == plain);
       CHECK((matrix == start) != grows);
@@ -62,9 +64,11 @@ TEST_CASE("kernels: outer products equal the plain ones, cut anywhere", "[unit][
       CAPTURE(size.n, size.m, size.r, write);
       const auto p = normal(size.r * size.n, 2), q = normal(size.r * size.m, 3);
       auto out = normal(size.n * size.m, 4), plain = out;
-      outer(p.data(), q.data(), out.data(), size, write, {0, size.n / 2});
-      outer(p.data(), q.data(), out.data(), size, write, {size.n / 2, size.n});
-      outer_plain(p.data(), q.data(), plain.data(), size, write, {0, size.n});
+      for (const Lines columns : {Lines{0, size.m / 3}, Lines{size.m / 3, size.m}}) {
+        outer(p.data(), q.data(), out.data(), size, write, {0, size.n / 2}, columns);
+        outer(p.data(), q.data(), out.data(), size, write, {size.n / 2, size.n}, columns);
+      }
+      outer_plain(p.data(), q.data(), plain.data(), size, write, {0, size.n}, {0, size.m});
       CHECK(out == plain);
     }
   }
@@ -76,8 +80,8 @@ TEST_CASE("kernels: large outer products equal the plain ones", "[unit][kernels]
   const Skinny size{1031, 2049, 3};
   const auto p = normal(size.r * size.n, 2), q = normal(size.r * size.m, 3);
   std::vector<float> out(size.n * size.m + 1, 9), plain(out);
-  outer(p.data(), q.data(), out.data() + 1, size, Write::set, {0, size.n});
-  outer_plain(p.data(), q.data(), plain.data() + 1, size, Write::set, {0, size.n});
+  outer(p.data(), q.data(), out.data() + 1, size, Write::set, {0, size.n}, {0, size.m});
+  outer_plain(p.data(), q.data(), plain.data() + 1, size, Write::set, {0, size.n}, {0, size.m});
   CHECK(out == plain);
 }
 
