@@ -14,7 +14,8 @@ namespace {
 // Blocks by which the two steps across hosts run behind what they need: so much is under way on the link
 // while a rank waits.
 constexpr std::int64_t behind = 2;
-constexpr std::size_t worth_a_message = 32 * 1024, longest_message = 128 * 1024, pipelined = 8;
+constexpr std::size_t worth_a_message = std::size_t{32} * 1024, longest_message = std::size_t{128} * 1024,
+                      pipelined = 8;
 
 // The tensor in blocks, each in one shard for each column, each shard in one piece for each host. Rank
 // `place` j < columns of a host owns shard j there; piece h of the shard is finished by the owner on host h.

@@ -182,7 +182,8 @@ void perform_over_messages(Wire& wire, const Collective& op) {
       return exchange(wire, op);
     case Kind::broadcast: {
       const auto tree_bytes =
-          std::max(wire.tuning.direct_bytes, std::min<std::size_t>(2 * wire.tuning.segment_bytes, 64 * 1024));
+          std::max(wire.tuning.direct_bytes,
+                   std::min<std::size_t>(2 * wire.tuning.segment_bytes, std::size_t{64} * 1024));
       return ring || bytes > tree_bytes ? chain_broadcast(wire, op.in, op.root)
                                         : tree_broadcast(wire, op.in, op.root);
     }
