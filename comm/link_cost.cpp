@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int short_reductions = 24, warm_up = 4;
 constexpr std::int64_t short_bytes = 256;
-constexpr std::int64_t shortest = 16 * 1024, longest = 4 * 1024 * 1024;
+constexpr std::int64_t shortest = std::int64_t{16} * 1024, longest = std::int64_t{4} * 1024 * 1024;
 // Long against a latency, and with its repetitions against what a buffer on the way swallows at once.
 constexpr double long_enough = 1e-3;
 constexpr int repetitions = 4, batches = 3;

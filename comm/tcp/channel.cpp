@@ -15,7 +15,7 @@ namespace acp::tcp {
 namespace {
 
 // Messages from twice this size on are cut into one part for each stream.
-constexpr std::size_t smallest_part = 64 * 1024;
+constexpr std::size_t smallest_part = std::size_t{64} * 1024;
 
 int parts_of(std::size_t size, int streams) {
   return size >= 2 * smallest_part ? streams : 1;
