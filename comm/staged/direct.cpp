@@ -133,6 +133,7 @@ class Run {
   // This rank's piece, of all ranks; in memory of its own.
   at::Tensor reduce(const std::vector<at::Tensor>& pieces) {
     std::vector<at::Tensor> inputs;
+    inputs.reserve(static_cast<std::size_t>(n_));
     const at::Tensor own = mine(pieces);
     for (int r = 0; r < n_; ++r) inputs.push_back(r == rank_ ? own : at::empty_like(own));
     finish_here(own);

@@ -225,7 +225,7 @@ Interface listen_for_peers(const Endpoint& endpoint, const Address& master, Fd& 
 
 // Nobody guesses the name, and who did would still have to know the group's secret.
 std::string listen_for_neighbours(Fd& listener) {
-  const std::string name = "acp-" + to_hex(random_bytes(16));
+  std::string name = "acp-" + to_hex(random_bytes(16));
   try {
     listener = listen_at(Address::on_this_machine(name));
     return name;
