@@ -25,4 +25,11 @@ std::chrono::milliseconds wait_timeout() {
       static_cast<std::int64_t>(std::ceil(std::min(seconds, longest_seconds) * 1000)));
 }
 
+std::string timeout_text() {
+  std::string text = std::to_string(static_cast<double>(wait_timeout().count()) / 1000.0);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text + " s (ACP_TIMEOUT)";
+}
+
 }  // namespace acp

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <chrono>
+#include <string>
 
 namespace acp {
 
 // Reads ACP_TIMEOUT each time (tests change it); ConfigError if it is not a positive number.
 std::chrono::milliseconds wait_timeout();
+
+// "300 s (ACP_TIMEOUT)", for messages.
+std::string timeout_text();
 
 }  // namespace acp

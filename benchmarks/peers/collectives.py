@@ -10,14 +10,12 @@ both directions at work.
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from compare import Refusal, busy_seconds, own_seconds, rate_bits
+from compare import Refusal, busy_seconds, own_seconds, rate_bits, run_script
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -139,9 +137,4 @@ def main():
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        main()
-    except Refusal as error:
-        sys.stderr.write(f"compare_collectives.sh: {error}\n")
-        sys.exit(2)
+    run_script("compare_collectives.sh", main)

@@ -329,6 +329,7 @@ def main():
             run_all(bench)
         finally:
             subprocess.run(bench.cluster + ["down"], stdout=subprocess.DEVNULL)
+
     def asked(run):
         return (run["model"] in options.models and run["variant"] in options.variants
                 and bench.settings(run["model"]).items() <= run.items()
@@ -338,14 +339,18 @@ def main():
     print_tables(wanted, options.best)
 
 
-if __name__ == "__main__":
-    # The cluster is taken down whatever ends this.
+def run_script(name, body):
+    """`body` with one line for what is wrong; the cluster is taken down whatever ends it."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        main()
+        body()
     except Refusal as error:
-        sys.stderr.write(f"compare_peers.sh: {error}\n")
+        sys.stderr.write(f"{name}: {error}\n")
         sys.exit(2)
     except subprocess.CalledProcessError as error:
-        sys.stderr.write(f"compare_peers.sh: {' '.join(map(str, error.cmd))} ended with {error.returncode}\n")
+        sys.stderr.write(f"{name}: {' '.join(map(str, error.cmd))} ended with {error.returncode}\n")
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_script("compare_peers.sh", main)

@@ -250,8 +250,7 @@ class LocalTransport final : public Transport {
 
   void block_on(Lock& lock, const Post& post) {
     if (post.state != Post::State::posted && post.state != Post::State::copying) return;
-    const auto timeout = wait_timeout();
-    const auto deadline = std::chrono::steady_clock::now() + timeout;
+    const auto deadline = std::chrono::steady_clock::now() + wait_timeout();
     channel_->waits_for[index(rank_)] = post.peer;
     while (post.state == Post::State::posted || post.state == Post::State::copying) {
       if (post.state == Post::State::posted) {  // a copy in progress ends by itself
@@ -263,7 +262,7 @@ class LocalTransport final : public Transport {
           give_up(lock, {Failure::Kind::peer, post.peer,
                          "peer " + std::to_string(post.peer) + " closed the connection"});
         }
-        if (std::chrono::steady_clock::now() >= deadline) give_up(lock, missing(post, timeout));
+        if (std::chrono::steady_clock::now() >= deadline) give_up(lock, missing(post));
         channel_->changed[index(rank_)].wait_until(lock, deadline);
       } else {
         channel_->changed[index(rank_)].wait(lock);
@@ -273,17 +272,14 @@ class LocalTransport final : public Transport {
   }
 
   // Names the rank at the end of the chain of waits: the one that all others wait for.
-  Failure missing(const Post& post, std::chrono::milliseconds timeout) const {
+  Failure missing(const Post& post) const {
     int culprit = post.peer;
     for (int hops = 0; hops < hub_->size && channel_->waits_for[index(culprit)] >= 0; ++hops) {
       culprit = channel_->waits_for[index(culprit)];
     }
     if (channel_->waits_for[index(culprit)] >= 0) culprit = post.peer;  // they wait in a circle
-    char seconds[32];
-    std::snprintf(seconds, sizeof seconds, "%g", static_cast<double>(timeout.count()) / 1000);
     std::string text = "peer " + std::to_string(post.peer) +
-                       (post.is_send ? " received nothing for " : " sent nothing for ") + seconds +
-                       " s (ACP_TIMEOUT)";
+                       (post.is_send ? " received nothing for " : " sent nothing for ") + timeout_text();
     if (culprit != post.peer) text += ", itself waiting for rank " + std::to_string(culprit);
     return {Failure::Kind::peer, culprit, text};
   }

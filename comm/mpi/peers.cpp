@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "comm/deadline.h"
 #include "comm/error.h"
 #include "comm/mpi/mpi_thread.h"
 

@@ -7,12 +7,10 @@
 #endif
 
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <string>
 
-#include "comm/deadline.h"
 #include "comm/error.h"
 #include "comm/mpi/check.h"
 
@@ -119,12 +117,6 @@ Started start_mpi() {
   started.cuda_aware = MPIX_Query_cuda_support() == 1;
 #endif
   return started;
-}
-
-std::string timeout_text() {
-  char seconds[32];
-  std::snprintf(seconds, sizeof seconds, "%g", static_cast<double>(wait_timeout().count()) / 1000);
-  return std::string(seconds) + " s (ACP_TIMEOUT)";
 }
 
 void end_mpi(const Started& started) {

@@ -18,9 +18,6 @@ struct Started {
 // the job have come. ConfigError if MPI has ended already or gives too little thread support.
 Started start_mpi();
 
-// "300 s (ACP_TIMEOUT)"
-std::string timeout_text();
-
 // Ends MPI if it was started here; a collective call.
 void end_mpi(const Started& started);
 

@@ -6,7 +6,6 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <cstdio>
 #include <cstring>
 #include <string>
 
@@ -45,12 +44,6 @@ ncclUniqueId agree_id(Communicator& host) {
   host.perform(std::move(op));
   std::memcpy(&id, bytes.const_data_ptr(), sizeof id);
   return id;
-}
-
-std::string timeout_text() {
-  char text[48];
-  std::snprintf(text, sizeof text, "%g s (ACP_TIMEOUT)", static_cast<double>(wait_timeout().count()) / 1000);
-  return text;
 }
 
 }  // namespace

@@ -340,8 +340,7 @@ class StagedCommunicator final : public Communicator {
   void wait(const MarkPtr& mark) const {
     using namespace std::chrono_literals;
     if (!mark) return;
-    const auto timeout = wait_timeout();
-    const auto deadline = Clock::now() + timeout;
+    const auto deadline = Clock::now() + wait_timeout();
     for (std::chrono::microseconds nap = 10us; !mark->reached();
          nap = std::min<std::chrono::microseconds>(2 * nap, 200us)) {
       if (aborted_) {
@@ -350,8 +349,7 @@ class StagedCommunicator final : public Communicator {
       }
       if (Clock::now() >= deadline) {
         throw CommunicationError("the device has not done what this operation waits for within " +
-                                 std::to_string(static_cast<double>(timeout.count()) / 1000) +
-                                 " s (ACP_TIMEOUT): its own stream is stuck");
+                                 timeout_text() + ": its own stream is stuck");
       }
       std::this_thread::sleep_for(nap);
     }

@@ -6,6 +6,7 @@
 #include <system_error>
 #include <thread>
 
+#include "comm/deadline.h"
 #include "comm/error.h"
 #include "comm/log.h"
 #include "comm/tcp/interface.h"

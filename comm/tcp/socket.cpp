@@ -19,7 +19,6 @@
 #include <system_error>
 #include <utility>
 
-#include "comm/deadline.h"
 #include "comm/error.h"
 
 namespace acp::tcp {
@@ -51,13 +50,6 @@ void set_option(int fd, int level, int name, int value) {
 int milliseconds_until(Clock::time_point deadline) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
   return static_cast<int>(std::clamp<decltype(left)>(left, 0, 1'000'000'000));
-}
-
-std::string timeout_text() {
-  std::string text = std::to_string(static_cast<double>(wait_timeout().count()) / 1000.0);
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') text.pop_back();
-  return text + " s (ACP_TIMEOUT)";
 }
 
 std::string error_text(int code) {

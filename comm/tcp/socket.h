@@ -18,9 +18,6 @@ using Clock = std::chrono::steady_clock;
 // Milliseconds until `deadline` for poll(): rounded up, at least 0.
 int milliseconds_until(Clock::time_point deadline);
 
-// "300 s (ACP_TIMEOUT)", for messages.
-std::string timeout_text();
-
 // "Connection refused"
 std::string error_text(int code);
 
