@@ -175,6 +175,7 @@ void GradientReducer::Impl::synchronize() {
     if (!skipped) engine->synchronize();
     restore_unused();
     if (policy && !skipped) policy->after_step();
+    if (policy && skipped) policy->not_timed();
   }
   const std::lock_guard lock(mutex);
   exposed_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
@@ -291,6 +292,10 @@ void GradientReducer::start_epoch(std::uint64_t epoch) {
       throw Error("start_epoch() inside a step: call it before backward() or after step()");
   }
   if (impl_->policy) impl_->policy->start_epoch(epoch);
+}
+
+void GradientReducer::pause() {
+  if (impl_->policy) impl_->policy->not_timed();
 }
 
 bool GradientReducer::has_policy() const {

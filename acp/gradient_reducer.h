@@ -86,6 +86,9 @@ class GradientReducer {
   // For policies that follow the learning rate: that of the step in progress, before synchronize().
   // DistributedOptimizer says it by itself. Rank 0's counts.
   void learning_rate(double rate);
+  // For policies that go by the time of steps: something else (an evaluation) lies between the last step and
+  // the coming one, whose time they leave out. start_epoch() and checkpoints say it by themselves.
+  void pause();
   bool has_policy() const;  // one that changes something
   // What a policy has chosen, in registration order: rank, ratio or bits, empty = dense. No entries with
   // policy "uniform".

@@ -99,12 +99,6 @@ std::vector<std::string> PolicyRunner::settings() const {
           text("steps_per_epoch", setting_.steps_per_epoch), text("steps", setting_.steps)};
 }
 
-Moment PolicyRunner::moment() const {
-  if (!setting_.steps_per_epoch || epoch_started_) return {steps_, epoch_, new_epoch_};
-  const auto length = static_cast<std::uint64_t>(*setting_.steps_per_epoch);
-  return {steps_, steps_ / length, steps_ > 0 && steps_ % length == 0};
-}
-
 void PolicyRunner::attach(Engine& engine) {
   engine_ = &engine;
   if (policy_->wants_costs() && control_.rank() == 0) {
@@ -165,7 +159,13 @@ void PolicyRunner::prepare_step(const Request& request) {
 
 void PolicyRunner::after_step() {
   ++steps_;
-  new_epoch_ = false;
+  ++epoch_step_;
+  new_epoch_ = !epoch_started_ && setting_.steps_per_epoch &&
+               epoch_step_ >= static_cast<std::uint64_t>(*setting_.steps_per_epoch);
+  if (new_epoch_) {
+    ++epoch_;
+    epoch_step_ = 0;
+  }
   const auto now = moment();
   advance(now, true);
   // Between epochs there are evaluations.
@@ -174,7 +174,8 @@ void PolicyRunner::after_step() {
 
 void PolicyRunner::start_epoch(std::uint64_t epoch) {
   check_agreement(control_, "epoch", {"start_epoch(" + std::to_string(epoch) + ")"});
-  const bool next = epoch != moment().epoch;
+  const bool next = epoch != epoch_;
+  if (next || !epoch_started_) epoch_step_ = 0;  // else a run goes on in the middle of this epoch
   epoch_started_ = true;
   epoch_ = epoch;
   mark_.reset();

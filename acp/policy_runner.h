@@ -44,6 +44,8 @@ class PolicyRunner {
   }
   // `epoch` begins; a collective call. ConfigError unless all ranks say the same.
   void start_epoch(std::uint64_t epoch);
+  // Something other than training lies before the end of the coming step, so its time is no measure.
+  void not_timed() { mark_.reset(); }
   void learning_rate(double rate) { learning_rate_ = rate; }
 
   // Per layer; what is in force, or will be with the first step.
@@ -57,7 +59,7 @@ class PolicyRunner {
   using Clock = std::chrono::steady_clock;
   using Rows = std::vector<std::pair<std::size_t, std::vector<double>>>;  // layer, its errors
 
-  Moment moment() const;
+  Moment moment() const { return {steps_, epoch_, new_epoch_, epoch_step_}; }
   void advance(const Moment& now, bool step_ended);
   void prepare_step(const Request& request);
   void reset();
@@ -86,7 +88,7 @@ class PolicyRunner {
   std::unordered_map<std::string, std::size_t> index_;  // of a layer
   std::vector<int> owner_;                              // rank that computes a layer's errors; -1: none
   std::uint64_t steps_ = 0;                             // reductions of the run
-  std::uint64_t epoch_ = 0;                             // of start_epoch()
+  std::uint64_t epoch_ = 0, epoch_step_ = 0;            // of the coming step: start_epoch()'s, else counted
   bool epoch_started_ = false, new_epoch_ = false, late_epoch_ = false;
 
   std::vector<Level> levels_, wanted_;  // in force; as planned

@@ -48,9 +48,9 @@ void PolicyRunner::save(State& state) {
   own[prefix + "levels"] = to_tensor(levels);
   own[prefix + "wanted"] = to_tensor(wanted);
   own[prefix + "probes"] = to_tensor(probes_);
-  own[prefix + "runner"] =
-      to_tensor({static_cast<double>(epoch_), epoch_started_ ? 1. : 0., new_epoch_ ? 1. : 0.,
-                 errors_.valid() ? 1. : 0., static_cast<double>(changes_), norm_ == NormOf::sum ? 0. : 1.});
+  own[prefix + "runner"] = to_tensor(
+      {static_cast<double>(epoch_), epoch_started_ ? 1. : 0., new_epoch_ ? 1. : 0., errors_.valid() ? 1. : 0.,
+       static_cast<double>(changes_), norm_ == NormOf::sum ? 0. : 1., static_cast<double>(epoch_step_)});
   if (costs_.gamma) own[prefix + "gamma"] = to_tensor({*costs_.gamma});
   for (const auto& [name, numbers] : policy_->state()) own[prefix + "own." + name] = to_tensor(numbers);
   for (std::size_t l = 0; l < sums_.size(); ++l) {
@@ -78,6 +78,12 @@ void PolicyRunner::reset() {
 void PolicyRunner::load(const State& state, std::uint64_t step) {
   reset();
   steps_ = step;
+  if (setting_.steps_per_epoch && !epoch_started_) {  // unless the state knows better
+    const auto length = static_cast<std::uint64_t>(*setting_.steps_per_epoch);
+    epoch_ = step / length;
+    epoch_step_ = step % length;
+    new_epoch_ = step > 0 && epoch_step_ == 0;
+  }
   const auto saved = find_state(state, reducer_key, prefix + "signature");
   const auto text = saved.defined() ? std::string(static_cast<const char*>(saved.const_data_ptr()),
                                                   static_cast<std::size_t>(saved.numel()))
@@ -101,7 +107,7 @@ void PolicyRunner::load(const State& state, std::uint64_t step) {
   };
   const auto runner = numbers("runner");
   const auto levels = levels_of("levels"), wanted = levels_of("wanted");
-  if (runner.size() != 6 || levels.size() != levels_.size() || wanted.size() != levels_.size()) {
+  if (runner.size() != 7 || levels.size() != levels_.size() || wanted.size() != levels_.size()) {
     throw ConfigError("the policy's part of the saved state is damaged");
   }
   PolicyState own;
@@ -114,6 +120,7 @@ void PolicyRunner::load(const State& state, std::uint64_t step) {
   epoch_ = static_cast<std::uint64_t>(runner[0]);
   epoch_started_ = runner[1] != 0;
   new_epoch_ = runner[2] != 0;
+  epoch_step_ = static_cast<std::uint64_t>(runner[6]);
   changes_ = static_cast<std::uint64_t>(runner[4]);
   norm_ = runner[5] == 0 ? NormOf::sum : NormOf::squares;
   if (const auto gamma = numbers("gamma"); gamma.size() == 1) costs_.gamma = gamma[0];

@@ -39,8 +39,9 @@ void PolicyRunner::observe(const Bucket& bucket, const Compressor& compressor) {
     }
     if (!sum.defined()) continue;  // restored in the middle of a window, without what was added before
     if (bucket.used[k] != 0) sum.add_(bucket.matrix(slice), weight_);
-    if (memory.defined())
-      sum.add_(memory.narrow(0, slice.offset, slice.numel()).view({slice.rows, slice.cols}), weight_);
+    if (!memory.defined()) continue;
+    const auto kept = memory.narrow(0, slice.offset, slice.numel()).view({slice.rows, slice.cols});
+    sum.add_(kept.to(sum.device()), weight_);  // staged compressors keep theirs on the host
   }
 }
 
@@ -124,10 +125,10 @@ std::vector<double> PolicyRunner::agree_norms() {
 }
 
 void PolicyRunner::begin_errors() {
-  // The sums rest until the errors are taken: windows begin after that.
+  // The sums rest until the errors are taken: windows begin after that. Errors are computed by the CPU.
   std::vector<std::pair<std::size_t, at::Tensor>> own;
   for (std::size_t l = 0; l < sums_.size(); ++l) {
-    if (owns(l)) own.emplace_back(l, sums_[l]);
+    if (owns(l)) own.emplace_back(l, sums_[l].defined() ? sums_[l].cpu() : sums_[l]);
   }
   errors_ = std::async(std::launch::async, [policy = policy_.get(), own = std::move(own)] {
     const c10::NoGradGuard no_grad;

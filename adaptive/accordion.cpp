@@ -99,6 +99,15 @@ class Levels {
     return result;
   }
   std::size_t size() const { return layers_.size(); }
+  // Of the layers that are compressed at all.
+  std::string count_critical(const std::vector<bool>& high) const {
+    std::size_t critical = 0, all = 0;
+    for (std::size_t k = 0; k < layers_.size(); ++k) {
+      all += layers_[k].compressed;
+      critical += layers_[k].compressed && high[k];
+    }
+    return std::to_string(critical) + " of " + std::to_string(all) + " layers are critical";
+  }
 
  private:
   TwoLevels levels_;
@@ -114,11 +123,6 @@ std::vector<bool> to_flags(const std::vector<double>& numbers) {
   flags.reserve(numbers.size());
   for (const double number : numbers) flags.push_back(number != 0);
   return flags;
-}
-
-std::string count_high(const std::vector<bool>& high) {
-  return std::to_string(std::ranges::count(high, true)) + " of " + std::to_string(high.size()) +
-         " layers are critical";
 }
 
 const std::vector<double>* find(const PolicyState& state, const std::string& name) {
@@ -188,13 +192,13 @@ class Accordion final : public Policy {
 
   LevelPlan plan(const Observations& seen) override {
     LevelPlan plan;
-    if (decides(seen.moment)) {
+    if (decides(seen.moment) && !seen.norms.empty()) {  // a policy that begins in the middle has none yet
       decided_ = seen.moment.step;
       const bool fell = form_ == "reducer" && seen.learning_rate && at_decision_ > *seen.learning_rate;
       high_ = regimes_.decide(seen.norms);
       if (fell) high_.assign(levels_.size(), true);
       if (seen.learning_rate) at_decision_ = *seen.learning_rate;
-      plan.reason = count_high(high_);
+      plan.reason = levels_.count_critical(high_);
     }
     if (form_ != "reducer" && lr_rule_ && seen.learning_rate) {
       if (last_ > *seen.learning_rate) {
@@ -243,23 +247,22 @@ class Accordion final : public Policy {
 
   // Whether the step before this moment was the first of an epoch of decision.
   bool opened_by(const Moment& moment) const {
-    if (moment.step == 0 || steps_per_epoch_ == 0) return false;
-    const auto before = static_cast<std::int64_t>(moment.step) - 1;
-    return before % steps_per_epoch_ == 0 && before / steps_per_epoch_ % period_.length == 0;
+    const auto epoch = static_cast<std::int64_t>(moment.epoch);
+    if (moment.epoch_step == 1) return epoch % period_.length == 0;
+    return steps_per_epoch_ == 1 && moment.new_epoch && (epoch - 1) % period_.length == 0;
   }
 
   // The number of the coming step in its window; nothing outside of one.
   std::optional<std::int64_t> place_in_window(const Moment& moment) const {
-    const auto step = static_cast<std::int64_t>(moment.step);
     if (form_ == "reducer" && period_.epochs) {
-      const bool opens = steps_per_epoch_ > 0 && step % steps_per_epoch_ == 0 &&
-                         step / steps_per_epoch_ % period_.length == 0;
+      const bool opens =
+          moment.epoch_step == 0 && static_cast<std::int64_t>(moment.epoch) % period_.length == 0;
       return opens ? std::optional<std::int64_t>(0) : std::nullopt;
     }
     if (period_.epochs) {
       if (static_cast<std::int64_t>(moment.epoch) % period_.length != 0) return std::nullopt;
       if (window_ == 0) return moment.step == 0 || moment.new_epoch ? 0 : 1;
-      const auto place = step % steps_per_epoch_ - (steps_per_epoch_ - window_);
+      const auto place = static_cast<std::int64_t>(moment.epoch_step) - (steps_per_epoch_ - window_);
       return place < 0 ? std::nullopt : std::optional(place);
     }
     if (moment.step < start_) return std::nullopt;

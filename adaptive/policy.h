@@ -37,9 +37,10 @@ struct Layer {
 
 // Between two steps.
 struct Moment {
-  std::uint64_t step = 0;   // reductions done, which is the number of the coming one
-  std::uint64_t epoch = 0;  // of the coming step, from 0
-  bool new_epoch = false;   // an epoch has ended since the last moment
+  std::uint64_t step = 0;        // reductions done, which is the number of the coming one
+  std::uint64_t epoch = 0;       // of the coming step, from 0
+  bool new_epoch = false;        // an epoch has ended since the last moment
+  std::uint64_t epoch_step = 0;  // of the coming step within its epoch, from 0
 };
 
 // What is added up per layer, on each rank for itself.

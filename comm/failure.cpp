@@ -18,7 +18,13 @@ std::string one_line(std::string text) {
 }
 
 std::string origin_prefix(std::string_view backend, int rank) {
-  return "[" + std::string(backend) + "] rank " + std::to_string(rank) + ": ";
+  std::string text =
+      "[";  // one += at a time: g++ 12 at -O3 sees an overflow in "[" + std::string that is none
+  text += backend;
+  text += "] rank ";
+  text += std::to_string(rank);
+  text += ": ";
+  return text;
 }
 
 }  // namespace

@@ -134,7 +134,7 @@ double number(std::string_view text, std::string_view part, std::string_view val
   double result = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), result);
   if (error != std::errc() || end != value.data() + value.size() || !std::isfinite(result) || result < 0) {
-    throw ConfigError("link cost \"" + std::string(text) + "\": " + std::string(part) + "=" +
+    throw ConfigError("ACP_LINK=\"" + std::string(text) + "\": " + std::string(part) + "=" +
                       std::string(value) + " is no number from 0");
   }
   return result;
@@ -148,7 +148,7 @@ double LinkCost::step(double bytes) const {
 
 LinkCost parse_link_cost(std::string_view text) {
   const auto refuse = [&](const std::string& what) -> void {
-    throw ConfigError("link cost \"" + std::string(text) + "\": " + what +
+    throw ConfigError("ACP_LINK=\"" + std::string(text) + "\": " + what +
                       "; it has the form latency_us=30,gbps=0.95 or latency_us=30,gbps=0.95,local_gbps=20");
   };
   LinkCost cost;

@@ -172,7 +172,7 @@ struct WireCommunicator::State {
   std::jthread thread;  // last: it uses all of the above
 };
 
-WireCommunicator::WireCommunicator(std::unique_ptr<Transport> transport, Tuning tuning)
+WireCommunicator::WireCommunicator(std::unique_ptr<Transport> transport, const Tuning& tuning)
     : state_(std::make_unique<State>(std::move(transport), tuning)) {}
 
 WireCommunicator::~WireCommunicator() {

@@ -19,7 +19,7 @@ namespace acp {
 // moment later is aborted (on the whole backend, so that no peer waits for it) and its future gets an error.
 class WireCommunicator final : public Communicator {
  public:
-  explicit WireCommunicator(std::unique_ptr<Transport> transport, Tuning tuning = {});
+  explicit WireCommunicator(std::unique_ptr<Transport> transport, const Tuning& tuning = {});
   ~WireCommunicator() override;
 
   int rank() const override;

@@ -45,7 +45,7 @@ class CodecCompressor : public Compressor {
   // Ratios of the sparsifier, or bits of the quantiser; empty = plain.
   void set_levels(std::span<const Level> levels) final;
   void set_probes(std::span<const double> ratios) final;
-  at::Tensor error_memory() const final { return memory_.main(); }
+  at::Tensor error_memory() const final { return memory_.before_gradient(); }
 
  protected:
   CodecCompressor(const Bucket& bucket, CodecSettings settings);

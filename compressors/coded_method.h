@@ -29,7 +29,8 @@ struct SparsifierInfo {
   std::string summary;  // one line
   std::string source;   // paper and section of the formula
   std::vector<KeyInfo> keys{};
-  Knob knob = Knob::none;  // ratio, where set_ratio() works
+  Knob knob = Knob::none;    // ratio, where set_ratio() works
+  std::string knob_rival{};  // as MethodInfo has it
   // Allowed ones, the default first. Without "residual" and "dgc": the method keeps what it leaves out
   // itself.
   std::vector<std::string> memories{"residual", "none", "dgc"};
@@ -51,6 +52,7 @@ struct QuantiserInfo {
   std::string source;
   std::vector<KeyInfo> keys{};
   Knob knob = Knob::none;  // bits, where set_bits() works
+  std::string knob_rival{};
   std::vector<std::string> memories{"none", "residual"};
   // Allowed ones, the default first: "gather" (everyone decodes everyone's code), "scatter" (compressed
   // reduce-scatter and all-gather: blocks are cut into pieces, each piece is a call of encode() with its own

@@ -92,7 +92,8 @@ class Compressor {
   // it; -1 for methods that do not choose elements.
   std::int64_t sent_elements() const { return sent_elements_; }
 
-  // This rank's error memory, laid out like the gradients, without a copy; undefined where there is none.
+  // What this rank adds the coming gradient to before it is compressed, laid out like the gradients: the
+  // error memory, with what momentum adds to it. Not to be changed; undefined where there is none.
   virtual at::Tensor error_memory() const { return {}; }
 
   // Whether the first message of a step ends with the count of missing gradients, which is no payload.

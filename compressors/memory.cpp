@@ -152,6 +152,11 @@ void ErrorMemory::accumulate(const Bucket& bucket) {
   }
 }
 
+at::Tensor ErrorMemory::before_gradient() const {
+  if (!keeps()) return {};
+  return kind_ == MemoryKind::dgc ? at::add(main_, velocity_, momentum_) : main_;
+}
+
 void ErrorMemory::sent(std::int64_t offset, std::span<const std::uint32_t> indices,
                        std::span<const float> values) {
   if (left_.empty()) return;

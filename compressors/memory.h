@@ -49,9 +49,11 @@ class ErrorMemory {
   void done();
 
   bool keeps() const { return kind_ != MemoryKind::none; }
-  at::Tensor main() const { return keeps() ? main_ : at::Tensor(); }  // e or u, of the whole bucket
-  bool wants_sent() const { return keeps() || measure_; }             // else sent() does nothing
-  const ErrorNorms& norms() const { return norms_; }  // of the last step; zeros unless measured
+  // What the coming gradient is added to, of the whole bucket: e, or u + momentum v; nothing without a
+  // memory.
+  at::Tensor before_gradient() const;
+  bool wants_sent() const { return keeps() || measure_; }  // else sent() does nothing
+  const ErrorNorms& norms() const { return norms_; }       // of the last step; zeros unless measured
   void save(State& state) const;
   void load(const State& state);
 

@@ -172,6 +172,7 @@ const bool registered = register_quantiser({
              {"norm", "2", "2: the Euclidean one; max: the largest magnitude (less noise, not sparse)"},
              {"rounding", "stochastic", "stochastic (unbiased) or nearest"}},
     .knob = Knob::bits,
+    .knob_rival = "levels",
     .make = [](const Values& values, std::span<const std::int64_t>) -> std::unique_ptr<Quantiser> {
       const Settings settings(values);
       if (settings.levels > most_packed) return std::make_unique<WideQsgd>(settings);

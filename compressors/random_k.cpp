@@ -181,6 +181,7 @@ const bool registered =
                        "not 0: as many elements of a matrix as Power-SGD of this rank sends, instead of "
                        "ratio; all of a vector, and of parameters coded together"}}),
         .knob = Knob::ratio,
+        .knob_rival = "rank",
         .exchanges = {"reduce", "gather"},
         // Whole stretches of a tensor take the sum of many steps at once; momentum on top overshoots.
         .recipe = {.lr = 0.25, .momentum = 0},

@@ -130,6 +130,12 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
       return bytes(shape);
     };
   }
+  for (const auto& part : parts) {
+    const auto& info = find_method(part.name);
+    const auto rival = std::ranges::find(info.keys, info.knob_rival, &KeyInfo::name);
+    if (info.knob != knob_ || rival == info.keys.end()) continue;
+    if (Values(part, info.keys).text(rival->name) != rival->default_value) knob_ = Knob::none;
+  }
   options_.memory = options_.memory.empty() ? memories_.front() : fold(options_.memory);
   if (std::ranges::find(memories_, options_.memory) == memories_.end()) {
     throw ConfigError(text_ + ": " + unknown_name("memory", options_.memory, memories_));

@@ -43,6 +43,8 @@ struct MethodInfo {
   std::string source{};  // paper and section of the formula
   std::vector<KeyInfo> keys{};
   Knob knob = Knob::none;
+  // The key that rules in the knob's place unless it has its default; policies then have no knob.
+  std::string knob_rival{};
   bool all_reducible = false;
   // Of one bucket, each of which needs what the one before brought; empty: one.
   std::function<int(const Values&)> messages{};
@@ -98,7 +100,7 @@ class CompressorFactory {
   const std::string& granularity() const { return options_.granularity; }
   // Of the momentum that the error memory contains; 0 unless the memory is "dgc".
   double memory_momentum() const { return memory_momentum_; }
-  Knob knob() const { return knob_; }
+  Knob knob() const { return knob_; }  // what policies may set, as this specification has it
   const Recipe& recipe() const { return recipe_; }
   bool wants_squares() const { return wants_squares_; }
   // How messages travel: "reduce" (all-reduce), "gather", "tree" or "scatter" (coded_method.h).

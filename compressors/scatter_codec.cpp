@@ -36,6 +36,7 @@ class ScatterCodec final : public CodecCompressor {
 
     const auto code = std::make_shared<Bytes>(add_up(bucket, theirs, context));
     std::vector<std::int64_t> lengths;
+    lengths.reserve(static_cast<std::size_t>(context.size));
     for (int rank = 0; rank < context.size; ++rank)
       lengths.push_back(static_cast<std::int64_t>(code_bytes(rank)));
     const auto codes =

@@ -54,8 +54,7 @@ class TopK final : public Sparsifier {
     return by_cost_ ? std::nullopt : std::optional(ratio_.count(n));
   }
   void set_ratio(double ratio) override {
-    if (by_cost_)
-      throw ConfigError("count=cat chooses the number of elements itself; a policy needs count=ratio");
+    if (by_cost_) throw Error("count=cat chooses the number of elements itself");
     ratio_.set(ratio);
   }
   void narrow(std::span<const float> y, const Block&, double ratio, const Selection& from,
@@ -91,6 +90,7 @@ SparsifierInfo top_k(std::string name, std::string summary, std::string granular
           "Stich et al., Sparsified SGD with memory, NeurIPS 2018; count=cat: Khirirat et al., AAAI 2021",
       .keys = keys(),
       .knob = Knob::ratio,
+      .knob_rival = "count",
       .exchanges = {"gather", "tree"},
       .granularity = std::move(granularity),
       .make = [](const Values& values) { return std::make_unique<TopK>(values); },

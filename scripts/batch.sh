@@ -22,7 +22,7 @@ list() {
 batch         scale=0   scale=1   what is compared                                     paper
 acp           5 min     2 h        step times: S-SGD, Power-SGD, ACP-SGD, top-k, signs; Zhang et al., ICDCS 2023
                                   with and without fusion and overlap; sweeps
-legacy        6 min     3 h       uniform top-k, by layer size, by epoch, by both      LEGACY, 2025
+legacy        6 min     3 h       uniform top-k, by layer size, by epoch, by both      LEGACY, ICLR 2026
 lgreco        7 min     3 h       uniform low rank, L-GreCo, Accordion, both           Markov et al., MLSys 2024
 gravac        9 min     6 h       static factors, Accordion, GraVAC: time to quality   Tyagi, Swany, CLOUD 2023
 hybrids       6 min     3 h       sparsifiers, quantisers and both on PTB              GradComp

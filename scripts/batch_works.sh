@@ -164,15 +164,22 @@ batch_acp() {
 }
 
 # Without error memory, as published.
+# Uniform top-k keeps what the layer-size policy has sent on average.
 batch_legacy() {
-  local name
+  local name percent
   for name in $(steps_of "${works:-resnet9 lstm}" "${works:-resnet9 lstm transformer-xl ncf}" "${works:-resnet50-imagenet transformer-xl ncf resnet9}"); do
     point "$name" ssgd '' opt=ssgd
-    point "$name" uniform '' opt=topk:ratio=0.001 memory=none
     point "$name" layer-size '' opt=topk memory=none policy=layer-size:group_splits=10000,group_compressions=1/0.1
+    percent=$(grep -F "\"name\":\"$name/layer-size\"" "$out/runs.json" 2>/dev/null | grep -oP '"communicated_percent":\K[0-9.e-]+' | tail -n 1 || true)
+    point "$name" uniform '' opt=topk:ratio="$(awk -v p="${percent:-0.1}" 'BEGIN { printf "%.3g", p / 100 }')" memory=none
     point "$name" epoch '' opt=topk memory=none policy=epoch:clock=step,group_compressions=0.2/0.05
     point "$name" size-epoch '' opt=topk memory=none "policy=size-epoch:clock=step,group_splits=10000,group_compressions=2/0.2;1/0.05"
   done
+}
+
+# Accordion takes everything high after a fall of the rate: where the schedule falls in every step, that would be always.
+rate_rule() { # WORK
+  case $1/$scale in resnet18/1 | resnet9/* | mnist/* | transformer-xl/[01]) printf ,lr_rule=off ;; esac
 }
 
 low_rank_methods() { # WORK
@@ -184,6 +191,7 @@ low_rank_methods() { # WORK
     lgreco/transformer-xl/2) rank=32 range=,beta=4,gamma=0.25 high=64 low=16 alone=high=48,low=20 ;;
     */transformer-xl/2) rank=32 high=64 low=16 alone=high=64,low=16 ;;
   esac
+  alone+=$(rate_rule "$1")
   if [ "$batch/$scale" = lgreco/2 ]; then dense=,start=$start alone+=,form=hook; fi
   local lgreco=lgreco:start=$start,interval=$interval,window=10$range
   local accordion=accordion:high=$high,low=$low # L-GreCo decides when
@@ -210,7 +218,7 @@ batch_gravac() {
     point "$name" ssgd '' opt=ssgd
     point "$name" static-10 '' opt=topk:ratio=0.1
     point "$name" static-100 '' opt=topk:ratio=0.01
-    point "$name" accordion '' opt=topk policy=accordion:high=0.1,low=0.01,period="$interval"
+    point "$name" accordion '' opt=topk policy=accordion:high=0.1,low=0.01,period="$interval$(rate_rule "$name")"
     point "$name" gravac '' opt=topk policy=gravac:window="$window",interval="$interval",theta_max=1000
     [ "$scale" != 0 ] || continue
     low_rank_methods "$name"

@@ -2,7 +2,7 @@
 # All-reduces of ours, Gloo's and Open MPI's on emulated hosts, taking turns, beside what iperf3 shows on the links.
 #   hosts=4 rate=100mbit sizes="1K 1M 10M" scripts/compare_collectives.sh
 # Variables: hosts (4), ranks a host (1), rate (1gbit), sizes ("1K 1M 10M"), rounds (3), ways (tcp:auto tcp:ring gloo mpi:auto
-# mpi:native openmpi:4; also tcp:doubling, tcp:hierarchical, ...), timeout of a run (200 s), dry=1 (prints the commands).
+# openmpi:own openmpi:4; also tcp:doubling, mpi:native, ...), timeout of a run (200 s), dry=1 (prints the commands).
 # Needs root, iperf3 and, for gloo, benchmarks/peers/setup.sh. A time is the slowest rank's median, the median over the rounds.
 set -euo pipefail
 # shellcheck source=scripts/env.sh

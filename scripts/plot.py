@@ -207,21 +207,31 @@ FORMS = {"speed": "{:.2f} times", "compression": "{:.2f} times", "ratio": "{:.4g
          "points": "{:+.2f}", "perplexity": "{:.1f} %", "time": "{:.2f} times"}
 
 
+def setting_of(runs, work):
+    """What a work is here: the largest of its runs."""
+    record = max((run.record for run in runs if run.work == work), key=lambda r: r["steps"])
+    return f"{work}: {record['model']}, {record['world_size']} x {record['batch_size']}, {record['steps']} steps"
+
+
 def published_rows(runs, published):
+    """What, the published figure, ours, and what ours were measured on."""
     rows = []
     for row in published["rows"]:
-        ours, numbers = [], []
+        ours, settings, numbers = [], [], []
         rule = row["ours"]
         for work in in_order(r.work for r in runs):
             value = compare(runs, work, rule["figure"], rule["of"], rule.get("to"))
+            if value is None:
+                continue
+            settings.append(setting_of(runs, work))
             if isinstance(value, str):
                 ours.append(f"{work}: {value}")
-            elif value is not None:
+            else:
                 numbers.append(value)
                 ours.append(f"{work}: " + FORMS[rule["figure"]].format(value))
         if len(numbers) > 1 and "mean" in row["what"]:
             ours.append("mean: " + FORMS[rule["figure"]].format(statistics.mean(numbers)))
-        rows.append([row["what"], row["published"], "; ".join(ours) or "not measured here"])
+        rows.append([row["what"], row["published"], "; ".join(ours) or "not measured here", "; ".join(settings)])
     return rows
 
 
@@ -388,7 +398,7 @@ def write_page(runs, pictures, published, title, out):
         parts.append(f"<p>Ours: {first['world_size']} ranks over {html.escape(first['backend'])}, "
                      "models and lengths as in the table below, scaled down unless the scale is 2; no slow link unless the title names "
                      "one, so what compression saves in time shows only where links are limited.</p>")
-        parts.append(table(["what", "published", "ours"], published_rows(runs, published)))
+        parts.append(table(["what", "published", "ours, scaled", "our set-up"], published_rows(runs, published)))
     for file, caption in pictures:
         data = base64.b64encode((out / file).read_bytes()).decode()
         parts.append(f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
@@ -433,6 +443,10 @@ def main():
     write_csv(runs, options.out / "runs.csv")
     pictures = draw(runs, options.out) if has_matplotlib else []
     write_page(runs, pictures, published, options.title, options.out)
+    if published:
+        print("published | ours, scaled | our set-up")
+        for what, theirs, ours, setting in published_rows(runs, published):
+            print(f"{what}:\n  {theirs} | {ours} | {setting}")
 
 
 main()

@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
     acp::InitOptions init;
     if (options.backend != "auto") init.backend(options.backend);
     if (options.device != "auto") init.device(options.device);
-    before_start([&] { acp::check(init); });
+    check_rank([&] { acp::check(init); });
     const auto context = acp::init(init);
     return run_ranks("acp-comm", context, [&] { return measure(context, options); });
   });

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "benchmarks/acp-compress/kernels.h"
+#include "benchmarks/acp-compress/levels.h"
 #include "benchmarks/acp-compress/measure.h"
 #include "benchmarks/acp-compress/options.h"
 #include "benchmarks/acp-compress/torch_forms.h"
@@ -89,6 +90,27 @@ class Report {
     const auto bare = measure_quantiser(spec, memory == "residual", options_.seed, gradient, repeat_);
     if (bare)
       row(spec, memory, "quantiser", *bare, gradient, torch_times(spec, memory, gradient, /*bare=*/true));
+    if (!options_.levels.empty() && has_levels(spec)) levels(spec, memory, gradient);
+  }
+
+  void levels(const std::string& spec, const std::string& memory, const at::Tensor& gradient) {
+    const double first = options_.levels[0], second = options_.levels[1];
+    const auto times = measure_levels(spec, first, second, memory, options_.seed, gradient, repeat_);
+    console_.line(
+        fmt::format("  {} and of that {}: encode {:.3f} ms, {} alone {:.3f}, {} alone {:.3f}: the second "
+                    "level costs {:.2f} of "
+                    "compressing again",
+                    first, second, times.both * 1e3, first, times.first * 1e3, second, times.second * 1e3,
+                    times.of_twice()));
+    write({{"compressor", spec},
+           {"memory", memory},
+           {"part", "levels"},
+           {"bytes", gradient.nbytes()},
+           {"levels", options_.levels},
+           {"first_ms", times.first * 1e3},
+           {"second_ms", times.second * 1e3},
+           {"both_ms", times.both * 1e3},
+           {"second_of_twice", times.of_twice()}});
   }
 
   std::optional<Times> torch_times(const std::string& spec, const std::string& memory,

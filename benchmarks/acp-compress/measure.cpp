@@ -122,7 +122,8 @@ double memcpy_rate(const at::Tensor& gradient, const Repeat& repeat) {
 }
 
 Measured measure_exchange(const std::string& spec, const std::string& memory, std::uint64_t seed,
-                          const std::vector<at::Tensor>& gradients, const Repeat& repeat) {
+                          const std::vector<at::Tensor>& gradients, const Repeat& repeat,
+                          const std::vector<double>& probes) {
   const CompressorFactory factory(spec, {memory, seed});
   auto bucket = make_bucket(gradients);
   std::vector<at::Tensor> flat;
@@ -134,6 +135,7 @@ Measured measure_exchange(const std::string& spec, const std::string& memory, st
     bucket.has_squares.assign(gradients.size(), 1);
   }
   const auto compressor = factory.make(bucket);
+  if (!probes.empty()) compressor->set_probes(probes);
   WireCommunicator communicator(std::move(local::transports(1).at(0)), {});
   Measured measured;
   std::vector<double> encodes, decodes;

@@ -48,9 +48,11 @@ at::Tensor make_gradient(std::int64_t bytes, std::uint64_t seed, at::Device devi
 double memcpy_rate(const at::Tensor& gradient, const Repeat& repeat);
 
 // The whole compressor as the engine runs it, by itself: memory, exchange (of one rank, whose own time does
-// not count) and result. The gradients are one bucket.
+// not count) and result. The gradients are one bucket. With probes (Compressor::set_probes()) their work
+// counts, too.
 Measured measure_exchange(const std::string& spec, const std::string& memory, std::uint64_t seed,
-                          const std::vector<at::Tensor>& gradients, const Repeat& repeat);
+                          const std::vector<at::Tensor>& gradients, const Repeat& repeat,
+                          const std::vector<double>& probes = {});
 
 // The bare quantiser of a method, into a code and back, with error feedback in the same pass where `keep`;
 // nothing for methods that are no quantiser, and on a GPU.

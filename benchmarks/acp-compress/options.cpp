@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 
 #include "comm/error.h"
@@ -35,6 +36,23 @@ std::int64_t parse_size(const std::string& text) {
   return value * scale;
 }
 
+// "0.1/0.001": two kept fractions.
+std::vector<double> parse_levels(const std::string& text) {
+  std::vector<double> levels;
+  for (const auto& piece : pieces(text, '/')) {
+    double level = 0;
+    const auto [end, error] = std::from_chars(piece.data(), piece.data() + piece.size(), level);
+    const bool number = error == std::errc() && end == piece.data() + piece.size();
+    levels.push_back(number ? level : -1);
+  }
+  if (levels.empty()) return levels;
+  if (levels.size() != 2 || !(levels[0] <= 1 && levels[1] > 0 && levels[1] < levels[0])) {
+    throw ConfigError(fmt::format(
+        "--levels {}: two kept fractions up to 1 and above 0, the larger one first, as in 0.1/0.01", text));
+  }
+  return levels;
+}
+
 // Every method, and the usual pairs.
 std::vector<std::string> all_compressors() {
   std::vector<std::string> result;
@@ -60,6 +78,11 @@ std::vector<Option> compress_option_table() {
       {"memory", "NAME", "", "error feedback: none, residual, dgc (default: each method's own)",
        "Measurement"},
       {"sizes", "LIST", "1M/25M/100M", "bytes of gradient; K, M, G are powers of 1000", "Measurement"},
+      {"levels", "LIST", "",
+       "two kept fractions, as in 0.1/0.01: what choosing the second from the first one's survivors costs, "
+       "by "
+       "choosing again from all",
+       "Measurement"},
       {"iterations", "N", "7", "measured repetitions, of which the median counts", "Measurement"},
       {"warmup", "N", "2", "repetitions before", "Measurement"},
       {"threads", "N", "1", "threads of a compressor", "Measurement"},
@@ -91,6 +114,7 @@ CompressOptions parse_compress_options(int argc, const char* const* argv, std::s
   options.warmup = line.integer("warmup", 0, 1'000'000);
   options.threads = static_cast<int>(line.integer("threads", 1, 1024));
   options.versus_torch = line.flag("versus-torch");
+  options.levels = parse_levels(line.text("levels"));
   options.device = line.choice("device", {"cpu", "cuda"});
   for (const auto& size : pieces(line.text("sizes"), '/')) options.sizes.push_back(parse_size(size));
   const bool all = !line.given("compressors");

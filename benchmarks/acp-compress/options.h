@@ -16,6 +16,7 @@ struct CompressOptions {
   std::vector<std::string> compressors;  // specifications, normalised
   std::string memory;                    // empty = each method's own
   std::vector<std::int64_t> sizes;       // bytes of gradient
+  std::vector<double> levels;            // two kept fractions, the larger one first, or empty
   std::int64_t iterations = 7, warmup = 2;
   int threads = 1;
   std::string device = "cpu";

@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
     if (options.quiet) ::setenv("ACP_LOG", "warn", 0);  // the user's own level stands
     auto init = acp::InitOptions().device(options.device);
     if (options.backend != "auto") init.backend(options.backend);
-    before_start([&] { acp::check(init); });
+    check_rank([&] { acp::check(init); });
     const auto context = acp::init(init);
     return run_ranks("acp-train", context, [&] { return train(context, options); });
   });

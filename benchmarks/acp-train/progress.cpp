@@ -75,6 +75,7 @@ void Trainer::write_so_far(nlohmann::json& line) const {
 std::optional<Evaluation> Trainer::evaluate_on(const std::shared_ptr<const models::Samples>& part,
                                                const models::LoaderOptions& options) {
   auto evaluation = programs::evaluate(context_, *model_, part, options, [&] { return stop_.noted(); });
+  reducer_->pause();
   result_.stopped_by = stop_.poll_now(context_);
   if (result_.stopped_by != 0) return {};
   return evaluation;

@@ -75,6 +75,14 @@ void before_start(const std::function<void()>& body) {
   if (const auto failure = attempt(body)) throw AgreedError(failure->code, failure->message);
 }
 
+void check_rank(const std::function<void()>& body) {
+  const auto failure = attempt(body);
+  if (!failure) return;
+  if (launcher_rank() == 0) throw AgreedError(failure->code, failure->message);
+  let_rank_zero_speak();
+  throw ConfigError(fmt::format("rank {}: {}", launcher_rank(), failure->message));
+}
+
 void agree(const Context& context, const std::function<void()>& body) {
   const auto failure = attempt(body);
   const auto all = all_gather_bytes(context.user_channel(),

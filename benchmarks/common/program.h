@@ -33,6 +33,11 @@ class AgreedError : public std::exception {
 // Its errors become AgreedErrors.
 void before_start(const std::function<void()>& body);
 
+// Before the ranks have met: runs `body`, which sees this rank's variables and devices. What is wrong on rank
+// 0 becomes an AgreedError; another rank leaves rank 0 the time to say the same, and then speaks for itself,
+// since the others may wait for it.
+void check_rank(const std::function<void()>& body);
+
 // Runs `body`, which must not communicate, on every rank. If it throws on some, all throw an AgreedError with
 // the lowest such rank's code and message. A collective call.
 void agree(const Context& context, const std::function<void()>& body);

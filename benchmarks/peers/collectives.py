@@ -2,8 +2,8 @@
 """All-reduces of ours, Gloo's and Open MPI's on the same emulated hosts, taking turns; scripts/compare_collectives.sh
 starts it.
 
-A way to reduce is `tcp:ALGORITHM` or `mpi:ALGORITHM` (ours, as acp-comm has it; mpi:native is Open MPI's own choice),
-`openmpi:N` (Open MPI's algorithm number N) or `gloo`. Beside them iperf3 shows what TCP carries on the same links with
+A way to reduce is `tcp:ALGORITHM` or `mpi:ALGORITHM` (ours, as acp-comm has it), `openmpi:own` (MPI_Allreduce as Open
+MPI chooses its algorithm), `openmpi:N` (its algorithm number N) or `gloo`. Beside them iperf3 shows what TCP carries on the same links with
 both directions at work.
 """
 
@@ -41,15 +41,16 @@ class Bench:
         if kind == "gloo" and not rest:
             own = [ROOT / ".venv-peers/bin/python", ROOT / "benchmarks/peers/gloo.py", size]
             return run + ["--direct", "--", *own, "--iterations", iterations]
-        if kind not in ("tcp", "mpi", "openmpi") or not rest:
-            raise Refusal(f'ways: "{way}" is none of tcp:ALGORITHM, mpi:ALGORITHM, openmpi:NUMBER, gloo')
+        if kind == "openmpi" and (rest == "own" or rest.isdigit()):
+            chosen = ["--mca", "coll_tuned_use_dynamic_rules", "1", "--mca", "coll_tuned_allreduce_algorithm", rest]
+            program = Path(self.options.build) / "benchmarks/peers-mpi-allreduce"
+            return run + (chosen if rest != "own" else []) + ["--", program, size, iterations, 3]
+        if kind not in ("tcp", "mpi") or not rest:
+            raise Refusal(f'ways: "{way}" is none of tcp:ALGORITHM, mpi:ALGORITHM, openmpi:own, openmpi:NUMBER, gloo')
         own = [Path(self.options.build) / "benchmarks/acp-comm", "--op", "all_reduce", "--placement", "in", "--quiet"]
         own += ["--min", size, "--max", size, "--iterations", iterations, "--warmup", 3, "--json", "-"]
-        own += ["--backend", "tcp" if kind == "tcp" else "mpi", "--algorithm", "native" if kind == "openmpi" else rest]
-        if kind == "tcp":
-            return run + ["--direct", "--", *own]
-        chosen = ["--mca", "coll_tuned_use_dynamic_rules", "1", "--mca", "coll_tuned_allreduce_algorithm", rest]
-        return run + (chosen if kind == "openmpi" else []) + ["--", *own]
+        own += ["--backend", kind, "--algorithm", rest]
+        return run + (["--direct"] if kind == "tcp" else []) + ["--", *own]
 
     def iterations(self, size):
         """About half a second of the link, 5 to 100."""
@@ -84,7 +85,7 @@ class Bench:
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"ways": "tcp:auto tcp:ring gloo mpi:auto mpi:native openmpi:4", "sizes": "1K 1M 10M",
+    for name, default in {"ways": "tcp:auto tcp:ring gloo mpi:auto openmpi:own openmpi:4", "sizes": "1K 1M 10M",
                           "hosts": "4", "ranks": "1", "rate": "1gbit", "rounds": "3", "timeout": "200",
                           "build": str(ROOT / "build"), "prefix": f"c{os.getpid() % 100000}r"}.items():
         parser.add_argument(f"--{name}", default=os.environ.get(name) or default, help=f"default {default}")

@@ -290,8 +290,9 @@ class LocalTransport final : public Transport {
       Lane& lane = post->is_send ? lane_of(rank_, post->peer) : lane_of(post->peer, rank_);
       std::erase(post->is_send ? lane.sends : lane.receives, post);
     }
-    for (auto& [ticket, post] : posts_) {
-      channel_->changed[index(rank_)].wait(lock, [&] { return post->state != Post::State::copying; });
+    for (const auto& entry : posts_) {  // clang before 16 lets no lambda capture a structured binding
+      const Post& post = *entry.second;
+      channel_->changed[index(rank_)].wait(lock, [&] { return post.state != Post::State::copying; });
     }
     posts_.clear();
   }
@@ -333,6 +334,7 @@ std::vector<std::unique_ptr<Transport>> transports(int size) {
   const std::unique_lock lock(hub->mutex);
   const auto channel = hub->make_channel();
   std::vector<std::unique_ptr<Transport>> made;
+  made.reserve(static_cast<std::size_t>(size));
   for (int r = 0; r < size; ++r) made.push_back(std::make_unique<LocalTransport>(hub, channel, r));
   return made;
 }

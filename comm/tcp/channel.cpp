@@ -178,8 +178,15 @@ bool Channel::poll_once(Clock::time_point& deadline) {
   const int n = ::poll(fds_.data(), fds_.size(), milliseconds_until(deadline));
   if (n < 0 && errno != EINTR) throw CommunicationError("poll: " + error_text(errno));
   if (group_->failed()) group_->rethrow();
-  if (n == 0) return Clock::now() < deadline;
   if (n < 0) return true;
+  if (n == 0) {  // less than poll() was to wait for may have come
+    std::size_t moved = 0;
+    for (const auto& [peer, stream, out] : sources_) {
+      if (!out) moved += read(peer, link(peer).in[stream]);
+    }
+    if (moved > 0) deadline = Clock::time_point::min();
+    return moved > 0 || Clock::now() < deadline;
+  }
   if (fds_[1].revents != 0) adopt_arrivals();
   std::size_t moved = 0;
   for (std::size_t i = 0; i < sources_.size(); ++i) {
@@ -206,6 +213,7 @@ void Channel::list_sources() {
         l.busy = true;
       }
       if (!l.in[i].idle() && l.in[i].connected()) {
+        l.in[i].sleep_long();
         fds_.push_back({l.in[i].fd(), POLLIN, 0});
         sources_.push_back({peer, i, false});
       }

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <utility>
 
 namespace acp::tcp {
 
@@ -177,6 +178,16 @@ void OutStream::close() {
 void InStream::connect(Fd fd) {
   fd_ = std::move(fd);
   local_ = is_local(fd_.get());
+}
+
+void InStream::sleep_long() {
+  if (local_) return;
+  // Once its frame has been compared: what follows is surely that long.
+  const bool wanted = verified_ == 1 && sizeof(Frame) + queue_.front().size - position_ >= good_piece;
+  if (wanted == std::exchange(long_, wanted)) return;
+  const int bytes = wanted ? static_cast<int>(good_piece) : 1;
+  // What refuses it wakes more often, no more.
+  ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
 }
 
 Moved InStream::read_some() {

@@ -84,7 +84,7 @@ ACP_AVX2 std::size_t pack_signs_avx2(std::span<const float> x, std::byte* bits) 
   const std::size_t whole = x.size() / 32 * 32;
   for (std::size_t i = 0; i < whole; i += 32) {
     std::uint32_t word = 0;
-    for (unsigned k = 0; k < 4; ++k) word |= sign_byte(_mm256_loadu_ps(x.data() + i + 8 * k)) << (8 * k);
+    for (std::size_t k = 0; k < 4; ++k) word |= sign_byte(_mm256_loadu_ps(x.data() + i + 8 * k)) << (8 * k);
     std::memcpy(bits + i / 8, &word, sizeof word);
   }
   return whole;
@@ -95,7 +95,7 @@ ACP_AVX2 std::size_t pack_signs_keep_avx2(std::span<float> y, float plus, float 
   const __m256 up = _mm256_set1_ps(plus), down = _mm256_set1_ps(minus), zero = _mm256_setzero_ps();
   for (std::size_t i = 0; i < whole; i += 32) {
     std::uint32_t word = 0;
-    for (unsigned k = 0; k < 4; ++k) {
+    for (std::size_t k = 0; k < 4; ++k) {
       float* const at = y.data() + i + 8 * k;
       const __m256 v = _mm256_loadu_ps(at), positive = _mm256_cmp_ps(v, zero, _CMP_GE_OQ);
       word |= static_cast<unsigned>(_mm256_movemask_ps(positive)) << (8 * k);
@@ -127,7 +127,8 @@ ACP_AVX2 __m256i step_right(__m256i v, std::uint64_t keep, int shift) {
 
 ACP_AVX2 __m256i step_left(__m256i v, std::uint64_t keep, int width, int shift) {
   const __m256i low = _mm256_set1_epi64x(static_cast<long long>(keep));
-  const __m256i high = _mm256_set1_epi64x(static_cast<long long>(keep << width));
+  const std::uint64_t kept_high = keep << width;
+  const __m256i high = _mm256_set1_epi64x(static_cast<long long>(kept_high));
   return _mm256_or_si256(_mm256_and_si256(v, low),
                          _mm256_sll_epi64(_mm256_and_si256(v, high), _mm_cvtsi32_si128(shift)));
 }

@@ -43,6 +43,10 @@ run --itrations 3 && refused 'misspelt option' 'did you mean --iterations'
 run --backend local --json "$work/absent/rows" && refused 'file that cannot be written' 'absent'
 tcp 2 --op nothing
 if [ "$code" = 2 ] && [ "$(wc -l <"$work/err")" = 1 ]; then ok; else no 'two ranks, one line' "exit code $code"; fi
+# shellcheck disable=SC2016
+ACP_TIMEOUT=3 timeout -k 5 120 scripts/run_tcp.sh 2 bash -c '[ "$RANK" = 0 ] || export ACP_LINK=fast; exec "$@"' _ "$program" --min 1K --max 1K >"$work/out" 2>"$work/err"
+code=$?
+if [ "$code" = 4 ] && grep -q 'rank 1: ACP_LINK="fast"' "$work/err"; then ok; else no 'a variable that is wrong on rank 1 alone' "exit code $code"; fi
 
 small=(--iterations 3 --warmup 1 --quiet --json "$work/rows")
 run --backend local --min 1K --max 64K "${small[@]}"

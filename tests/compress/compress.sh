@@ -13,6 +13,7 @@ run --compressors topkk && refused 'unknown method' 'topk'
 run --compressors qsgd:bit=4 && refused 'unknown key' 'bits'
 run --compressors signsgd --memory residual && refused 'memory that the method lacks' 'residual'
 run --sizes 1Q && refused 'unknown size' '1M/25M/100M'
+run --levels 0.01/0.1 && refused 'levels the wrong way round' '--levels 0.01/0.1: two kept fractions'
 run --sizes 99999999999G && refused 'size beyond all memory' '16G'
 run --iterations 0 && refused 'no iterations' 'iterations'
 run --versus-troch && refused 'misspelt option' 'did you mean --versus-torch'
@@ -38,6 +39,11 @@ holds 'errors in their order' '(lambda e: e["fp16"] < e["natural"] < e["efsignsg
 holds 'libtorch beside it' 'all(r["torch_encode_ms"] > 0 and r["speedup"] > 0 for r in rows if r["compressor"] in ("topk", "efsignsgd", "qsgd", "acpsgd"))'
 holds 'parts of low rank agree with libtorch' 'sum(r["part"] == "kernel" for r in rows) == 11 and all(r["error"] < 1e-5 for r in rows if r["part"] == "kernel")'
 holds 'bases are orthonormal to 1e-6' 'all(r["error"] < 1e-6 for r in rows if r["compressor"].startswith("bases"))'
+
+rm "$work/rows"
+run "${few[@]}" --quiet --compressors 'topk topk+efsignsgd qsgd' --levels 0.1/0.01 --json "$work/rows" && well 'levels'
+holds 'levels of what has a ratio' '[r["compressor"] for r in rows if r["part"] == "levels"] == ["topk", "topk+efsignsgd"] * 2'
+holds 'figures of levels' 'all(math.isclose(r["second_of_twice"], (r["both_ms"] - r["first_ms"]) / r["second_ms"]) for r in rows if r["part"] == "levels")'
 
 for seed in 1 1 2; do
   : >"$work/rows"
