@@ -50,7 +50,8 @@ void PolicyRunner::save(State& state) {
   own[prefix + "probes"] = to_tensor(probes_);
   own[prefix + "runner"] = to_tensor(
       {static_cast<double>(epoch_), epoch_started_ ? 1. : 0., new_epoch_ ? 1. : 0., errors_.valid() ? 1. : 0.,
-       static_cast<double>(changes_), norm_ == NormOf::sum ? 0. : 1., static_cast<double>(epoch_step_)});
+       static_cast<double>(changes_), norm_ == NormOf::sum ? 0. : 1., static_cast<double>(epoch_step_),
+       static_cast<double>(setting_.steps_per_epoch.value_or(0))});
   if (costs_.gamma) own[prefix + "gamma"] = to_tensor({*costs_.gamma});
   for (const auto& [name, numbers] : policy_->state()) own[prefix + "own." + name] = to_tensor(numbers);
   for (std::size_t l = 0; l < sums_.size(); ++l) {
@@ -107,7 +108,8 @@ void PolicyRunner::load(const State& state, std::uint64_t step) {
   };
   const auto runner = numbers("runner");
   const auto levels = levels_of("levels"), wanted = levels_of("wanted");
-  if (runner.size() != 7 || levels.size() != levels_.size() || wanted.size() != levels_.size()) {
+  if ((runner.size() != 6 && runner.size() != 8) || levels.size() != levels_.size() ||
+      wanted.size() != levels_.size()) {
     throw ConfigError("the policy's part of the saved state is damaged");
   }
   PolicyState own;
@@ -120,7 +122,11 @@ void PolicyRunner::load(const State& state, std::uint64_t step) {
   epoch_ = static_cast<std::uint64_t>(runner[0]);
   epoch_started_ = runner[1] != 0;
   new_epoch_ = runner[2] != 0;
-  epoch_step_ = static_cast<std::uint64_t>(runner[6]);
+  if (runner.size() == 8) {  // of another number of ranks an epoch can have another length
+    const bool scaled = setting_.steps_per_epoch && runner[7] > 0;
+    const double length = scaled ? static_cast<double>(*setting_.steps_per_epoch) / runner[7] : 1;
+    epoch_step_ = static_cast<std::uint64_t>(runner[6] * length);
+  }
   changes_ = static_cast<std::uint64_t>(runner[4]);
   norm_ = runner[5] == 0 ? NormOf::sum : NormOf::squares;
   if (const auto gamma = numbers("gamma"); gamma.size() == 1) costs_.gamma = gamma[0];

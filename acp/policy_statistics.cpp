@@ -38,6 +38,7 @@ void PolicyRunner::observe(const Bucket& bucket, const Compressor& compressor) {
       sum = at::zeros({slice.rows, slice.cols}, bucket.grads.options().dtype(type));
     }
     if (!sum.defined()) continue;  // restored in the middle of a window, without what was added before
+    if (sum.device() != bucket.grads.device()) sum = sum.to(bucket.grads.device());  // restored from a file
     if (bucket.used[k] != 0) sum.add_(bucket.matrix(slice), weight_);
     if (!memory.defined()) continue;
     const auto kept = memory.narrow(0, slice.offset, slice.numel()).view({slice.rows, slice.cols});

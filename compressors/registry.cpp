@@ -40,6 +40,18 @@ MethodSpec canonical(const MethodSpec& spec, const MethodInfo& method) {
   return result;
 }
 
+// Names fold, and numbers have several spellings.
+bool is_default(const KeyInfo& key, const std::string& value) {
+  const auto number = [](const std::string& text) -> std::optional<double> {
+    double parsed = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), parsed);
+    if (error != std::errc() || end != text.data() + text.size()) return {};
+    return parsed;
+  };
+  const auto given = number(value);
+  return same_name(value, key.default_value) || (given && given == number(key.default_value));
+}
+
 }  // namespace
 
 std::string knob_name(Knob knob) {
@@ -134,7 +146,7 @@ CompressorFactory::CompressorFactory(std::string_view spec, CompressorOptions op
     const auto& info = find_method(part.name);
     const auto rival = std::ranges::find(info.keys, info.knob_rival, &KeyInfo::name);
     if (info.knob != knob_ || rival == info.keys.end()) continue;
-    if (Values(part, info.keys).text(rival->name) != rival->default_value) knob_ = Knob::none;
+    if (!is_default(*rival, Values(part, info.keys).text(rival->name))) knob_ = Knob::none;
   }
   options_.memory = options_.memory.empty() ? memories_.front() : fold(options_.memory);
   if (std::ranges::find(memories_, options_.memory) == memories_.end()) {

@@ -171,7 +171,14 @@ batch_legacy() {
     point "$name" ssgd '' opt=ssgd
     point "$name" layer-size '' opt=topk memory=none policy=layer-size:group_splits=10000,group_compressions=1/0.1
     percent=$(grep -F "\"name\":\"$name/layer-size\"" "$out/runs.json" 2>/dev/null | grep -oP '"communicated_percent":\K[0-9.e-]+' | tail -n 1 || true)
-    point "$name" uniform '' opt=topk:ratio="$(awk -v p="${percent:-0.1}" 'BEGIN { printf "%.3g", p / 100 }')" memory=none
+    if [ -z "$percent" ] && [ "${dry:-0}" != 0 ]; then percent=0.1; fi # a run of its own knows it
+    if [ -n "$percent" ]; then
+      point "$name" uniform-equal '' opt=topk:ratio="$(awk -v p="$percent" 'BEGIN { printf "%.3g", p / 100 }')" memory=none
+    elif wanted "$name" "${works:-}" && wanted uniform-equal "${methods:-}"; then
+      failed=$((failed + 1))
+      say "batch.sh: $name/uniform-equal needs the result of $name/layer-size"
+    fi
+    known_methods[uniform-equal]=1
     point "$name" epoch '' opt=topk memory=none policy=epoch:clock=step,group_compressions=0.2/0.05
     point "$name" size-epoch '' opt=topk memory=none "policy=size-epoch:clock=step,group_splits=10000,group_compressions=2/0.2;1/0.05"
   done
@@ -179,7 +186,7 @@ batch_legacy() {
 
 # Accordion takes everything high after a fall of the rate: where the schedule falls in every step, that would be always.
 rate_rule() { # WORK
-  case $1/$scale in resnet18/1 | resnet9/* | mnist/* | transformer-xl/[01]) printf ,lr_rule=off ;; esac
+  case $1/$scale in resnet18/1 | resnet9/* | mnist/* | transformer-xl/*) printf ,lr_rule=off ;; esac
 }
 
 low_rank_methods() { # WORK
@@ -191,8 +198,7 @@ low_rank_methods() { # WORK
     lgreco/transformer-xl/2) rank=32 range=,beta=4,gamma=0.25 high=64 low=16 alone=high=48,low=20 ;;
     */transformer-xl/2) rank=32 high=64 low=16 alone=high=64,low=16 ;;
   esac
-  alone+=$(rate_rule "$1")
-  if [ "$batch/$scale" = lgreco/2 ]; then dense=,start=$start alone+=,form=hook; fi
+  if [ "$batch/$scale" = lgreco/2 ]; then dense=,start=$start alone+=,form=hook; else alone+=$(rate_rule "$1"); fi
   local lgreco=lgreco:start=$start,interval=$interval,window=10$range
   local accordion=accordion:high=$high,low=$low # L-GreCo decides when
   point "$1" powersgd '' opt="powersgd:rank=$rank$dense" policy=uniform

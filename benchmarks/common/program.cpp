@@ -80,7 +80,7 @@ void check_rank(const std::function<void()>& body) {
   if (!failure) return;
   if (launcher_rank() == 0) throw AgreedError(failure->code, failure->message);
   let_rank_zero_speak();
-  throw ConfigError(fmt::format("rank {}: {}", launcher_rank(), failure->message));
+  throw AgreedError(failure->code, fmt::format("rank {}: {}", launcher_rank(), failure->message), true);
 }
 
 void agree(const Context& context, const std::function<void()>& body) {
@@ -110,7 +110,7 @@ int run_program(const std::string& name, const std::function<int()>& body) {
   try {
     return body();
   } catch (const AgreedError& error) {
-    if (launcher_rank() == 0) {
+    if (launcher_rank() == 0 || error.own()) {
       print_error(name, error.what());
     } else {
       let_rank_zero_speak();

@@ -20,13 +20,16 @@ int launcher_rank();
 // An error that all ranks know of: they end together, without aborting each other, and only rank 0 prints it.
 class AgreedError : public std::exception {
  public:
-  AgreedError(int code, std::string message) : code_(code), message_(std::move(message)) {}
+  AgreedError(int code, std::string message, bool own = false)
+      : code_(code), message_(std::move(message)), own_(own) {}
   const char* what() const noexcept override { return message_.c_str(); }
   int code() const { return code_; }
+  bool own() const { return own_; }  // of this rank, which prints it itself
 
  private:
   int code_;
   std::string message_;
+  bool own_;
 };
 
 // Before the ranks have met: runs `body`, which sees only what is the same on all ranks (the command line).

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <string>
 
 #include "comm/deadline.h"
@@ -175,11 +176,13 @@ void Channel::adopt_arrivals() {
 bool Channel::poll_once(Clock::time_point& deadline) {
   if (deadline == Clock::time_point::min()) deadline = Clock::now() + wait_timeout();
   list_sources();
-  const int n = ::poll(fds_.data(), fds_.size(), milliseconds_until(deadline));
+  // Where poll() waits for a good piece, what comes short of it is noticed a second later at most.
+  const int at_most = sleeps_long_ ? 1000 : std::numeric_limits<int>::max();
+  const int n = ::poll(fds_.data(), fds_.size(), std::min(milliseconds_until(deadline), at_most));
   if (n < 0 && errno != EINTR) throw CommunicationError("poll: " + error_text(errno));
   if (group_->failed()) group_->rethrow();
   if (n < 0) return true;
-  if (n == 0) {  // less than poll() was to wait for may have come
+  if (n == 0) {
     std::size_t moved = 0;
     for (const auto& [peer, stream, out] : sources_) {
       if (!out) moved += read(peer, link(peer).in[stream]);
@@ -203,6 +206,7 @@ bool Channel::poll_once(Clock::time_point& deadline) {
 void Channel::list_sources() {
   fds_ = {{group_->failure_fd(), POLLIN, 0}, {own_.inbox->wake.fd(), POLLIN, 0}};
   sources_.clear();
+  sleeps_long_ = false;
   std::erase_if(busy_, [&](int peer) {
     Link& l = link(peer);
     l.busy = false;
@@ -213,7 +217,7 @@ void Channel::list_sources() {
         l.busy = true;
       }
       if (!l.in[i].idle() && l.in[i].connected()) {
-        l.in[i].sleep_long();
+        sleeps_long_ = l.in[i].sleep_long() || sleeps_long_;
         fds_.push_back({l.in[i].fd(), POLLIN, 0});
         sources_.push_back({peer, i, false});
       }

@@ -78,6 +78,7 @@ class Channel final : public Transport {
   std::vector<int> busy_;                     // peers with parts in a queue
   std::vector<pollfd> fds_;                   // of the last poll(); the first two are not streams
   std::vector<Source> sources_;
+  bool sleeps_long_ = false;  // some of them
   std::map<Ticket, Pending> pending_;
   Ticket last_ticket_ = 0;
   std::atomic<std::uint64_t> bytes_sent_ = 0;

@@ -180,14 +180,15 @@ void InStream::connect(Fd fd) {
   local_ = is_local(fd_.get());
 }
 
-void InStream::sleep_long() {
-  if (local_) return;
+bool InStream::sleep_long() {
+  if (local_) return false;
   // Once its frame has been compared: what follows is surely that long.
   const bool wanted = verified_ == 1 && sizeof(Frame) + queue_.front().size - position_ >= good_piece;
-  if (wanted == std::exchange(long_, wanted)) return;
+  if (wanted == std::exchange(long_, wanted)) return wanted;
   const int bytes = wanted ? static_cast<int>(good_piece) : 1;
   // What refuses it wakes more often, no more.
   ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
+  return wanted;
 }
 
 Moved InStream::read_some() {

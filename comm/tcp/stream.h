@@ -100,7 +100,8 @@ class InStream {
   Moved advance(Done done, Mismatch mismatch);
   // Before poll(): in the middle of a long payload it shall sleep until a good piece of it is there, not wake
   // for every packet, which at 100 Mbit/s costs a fifth of a core.
-  void sleep_long();
+  // Whether it does.
+  bool sleep_long();
 
  private:
   static constexpr std::size_t good_piece = std::size_t{64} * 1024;

@@ -164,6 +164,29 @@ TEST_CASE("tcp: at the deadline the rank that holds up all others is named", "[t
   }
 }
 
+TEST_CASE("tcp: a peer that stops in the middle of a long payload is named at the deadline", "[tcp]") {
+  const Adjust adjust = GENERATE(over_network, on_one_machine);
+  const Environment timeout("ACP_TIMEOUT", "2");
+  Gate ended;
+  const auto outcomes = outcomes_on_tcp(
+      2,
+      [&](Transport& t) {
+        ring_once(t);
+        std::vector<std::byte> data(std::size_t{64} << 20);
+        if (t.rank() == 1) {
+          t.send(0, data, 1);  // as far as the kernel takes it: nobody waits for the rest
+          ended.wait_for(1);
+          return;
+        }
+        const auto o = outcome_of([&] { t.wait(t.receive(1, data, 1)); });
+        ended.open();
+        throw PeerError(o.peer, o.text);
+      },
+      adjust);
+  CHECK(outcomes[0].peer == 1);
+  CHECK_THAT(outcomes[0].text, ContainsSubstring("2 s (ACP_TIMEOUT)"));
+}
+
 TEST_CASE("tcp: ranks that wait for each other, and one that lacks the channel", "[tcp]") {
   const Adjust adjust = GENERATE(over_network, on_one_machine);
   const Environment timeout("ACP_TIMEOUT", "2");
