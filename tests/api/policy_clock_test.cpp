@@ -134,6 +134,6 @@ TEST_CASE("after a warm-up the compressor's own setting holds, whichever key it 
                       ContainsSubstring("has no such setting"));
     CHECK_NOTHROW(Options().compressor(spec).policy("uniform:warmup=2").check());
   }
-  for (const std::string spec : {"randomblock:rank=00", "qsgd:levels=0", "topk:count=Ratio"})
+  for (const std::string spec : {"randomblock:rank=00", "qsgd:levels=0", "topk:count=ratio"})
     CHECK_NOTHROW(Options().compressor(spec).policy("accordion:period=5").check());
 }
