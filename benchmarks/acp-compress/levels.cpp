@@ -31,9 +31,8 @@ Levels measure_levels(const std::string& spec, double first, double second, cons
   std::vector<double> first_times, second_times, both_times;
   const Repeat once{1, repeat.warmup, repeat.device};
   for (std::int64_t i = 0; i < repeat.iterations; ++i) {
-    const auto time = [&](double ratio, std::vector<double> probes) {
-      return measure_exchange(with_ratio(ratio), memory, seed, {gradient}, once, std::move(probes))
-          .times.encode;
+    const auto time = [&](double ratio, const std::vector<double>& probes) {
+      return measure_exchange(with_ratio(ratio), memory, seed, {gradient}, once, probes).times.encode;
     };
     first_times.push_back(time(first, {}));
     second_times.push_back(time(second, {}));

@@ -50,8 +50,8 @@ std::optional<Failure> attempt(const std::function<void()>& body) {
 
 // All ranks fail alike, but a launcher kills the rest as soon as the first process has ended: the silent ones
 // wait until rank 0 has surely printed its line.
-void let_rank_zero_speak() {
-  std::this_thread::sleep_for(std::chrono::seconds(1));
+void let_rank_zero_speak(std::chrono::seconds time = std::chrono::seconds(1)) {
+  std::this_thread::sleep_for(time);
 }
 
 }  // namespace
@@ -79,7 +79,8 @@ void check_rank(const std::function<void()>& body) {
   const auto failure = attempt(body);
   if (!failure) return;
   if (launcher_rank() == 0) throw AgreedError(failure->code, failure->message);
-  let_rank_zero_speak();
+  let_rank_zero_speak(
+      std::chrono::seconds(5));  // a launcher has ended this rank by then if rank 0 failed, too
   throw AgreedError(failure->code, fmt::format("rank {}: {}", launcher_rank(), failure->message), true);
 }
 
