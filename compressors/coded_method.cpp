@@ -112,6 +112,7 @@ double sparse_estimate(const SparsifierInfo& info, const Values& values,
 
 }  // namespace
 
+// It is moved from, which clang-tidy 14 overlooks. NOLINTNEXTLINE(performance-unnecessary-value-param)
 bool register_sparsifier(SparsifierInfo given) {
   const auto& info = parts<SparsifierInfo>().try_emplace(fold(given.name), std::move(given)).first->second;
   return register_method({
@@ -140,6 +141,7 @@ bool register_sparsifier(SparsifierInfo given) {
   });
 }
 
+// It is moved from, which clang-tidy 14 overlooks. NOLINTNEXTLINE(performance-unnecessary-value-param)
 bool register_quantiser(QuantiserInfo given) {
   const auto& info = parts<QuantiserInfo>().try_emplace(fold(given.name), std::move(given)).first->second;
   return register_method({
