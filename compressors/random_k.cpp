@@ -68,7 +68,7 @@ class RandomK final : public Sparsifier {
                    std::vector<std::uint32_t>& indices) {
     for (std::uint64_t i = 0; i < k; ++i) indices.push_back(static_cast<std::uint32_t>(below(random, i, n)));
     std::ranges::sort(indices);
-    indices.erase(std::ranges::unique(indices).begin(), indices.end());
+    indices.erase(std::unique(indices.begin(), indices.end()), indices.end());
   }
 
   // Floyd's algorithm on a bitmap: every k-subset equally likely, k draws whatever k is.
