@@ -266,9 +266,8 @@ const bool registered = register_policy({
     .name = "lgreco",
     .summary =
         "of each layer the setting that makes the message smallest at the compressor's own total error",
-    .source =
-        "Markov et al., L-GreCo: Layerwise-Adaptive Gradient Compression for Efficient Data-parallel "
-        "Deep Learning, MLSys 2024",
+    .source = "Markov et al., L-GreCo: Layerwise-Adaptive Gradient Compression for Efficient Data-parallel "
+              "Deep Learning, MLSys 2024",
     .keys = {{"start", "1000", "steps before the first period begins"},
              {"interval", "100", "steps between adaptations"},
              {"window", "10", "steps whose inputs are averaged before an adaptation"},
