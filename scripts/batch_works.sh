@@ -164,19 +164,32 @@ batch_acp() {
 }
 
 # Without error memory, as published.
+# recorded POINT KEY: a figure of that point's newest run; nothing if it has none
+recorded() {
+  grep -F "\"name\":\"$1\"" "$out/runs.json" 2>/dev/null | grep -oP "\"$2\":\K[0-9.e+-]+" | tail -n 1 || true
+}
+
+# leave_out WORK METHOD WHAT FROM: a point, if it is wanted, that needs what the method FROM has not told
+leave_out() {
+  if wanted "$1" "${works:-}" && wanted "$2" "${methods:-}"; then
+    failed=$((failed + 1))
+    say "batch.sh: $1/$2 needs $3, which $1/$4 tells: that point is missing in \
+$out/runs.json; it has failed, or $4 has to be among methods; the rest goes on" >&2
+  fi
+}
+
 # Uniform top-k keeps what the layer-size policy has sent on average.
 batch_legacy() {
   local name percent
   for name in $(steps_of "${works:-resnet9 lstm}" "${works:-resnet9 lstm transformer-xl ncf}" "${works:-resnet50-imagenet transformer-xl ncf resnet9}"); do
     point "$name" ssgd '' opt=ssgd
     point "$name" layer-size '' opt=topk memory=none policy=layer-size:group_splits=10000,group_compressions=1/0.1
-    percent=$(grep -F "\"name\":\"$name/layer-size\"" "$out/runs.json" 2>/dev/null | grep -oP '"communicated_percent":\K[0-9.e-]+' | tail -n 1 || true)
+    percent=$(recorded "$name/layer-size" communicated_percent)
     if [ -z "$percent" ] && [ "${dry:-0}" != 0 ]; then percent=0.1; fi # a run of its own knows it
     if [ -n "$percent" ]; then
       point "$name" uniform-equal '' opt=topk:ratio="$(awk -v p="$percent" 'BEGIN { printf "%.3g", p / 100 }')" memory=none
-    elif wanted "$name" "${works:-}" && wanted uniform-equal "${methods:-}"; then
-      failed=$((failed + 1))
-      say "batch.sh: $name/uniform-equal needs the result of $name/layer-size"
+    else
+      leave_out "$name" uniform-equal 'the percentage sent' layer-size
     fi
     known_methods[uniform-equal]=1
     point "$name" epoch '' opt=topk memory=none policy=epoch:clock=step,group_compressions=0.2/0.05
@@ -258,13 +271,9 @@ batch_threshold() {
   for name in $(steps_of "${works:-mnist resnet9}" "${works:-mnist resnet9 resnet18}" "${works:-resnet9 resnet18 ncf}"); do
     point "$name" ssgd '' opt=ssgd
     # The budget is of a whole step: the same part of all elements as top-k's.
-    size=$(grep -oP "\"name\":\"$name/ssgd\".*?\"parameters\":\K[0-9]+" "$out/runs.json" | tail -n 1 || true)
+    size=$(recorded "$name/ssgd" parameters)
     if [ -z "$size" ] && [ "${dry:-0}" != 0 ]; then size=100000; fi # a run of its own knows it
-    if [ -z "$size" ] && wanted "$name" "${works:-}" && wanted threshold "${methods:-}"; then
-      failed=$((failed + 1))
-      say "batch.sh: $name/threshold needs the number of parameters, which $name/ssgd tells: that point is missing in \
-$out/runs.json; it has failed, or ssgd has to be among methods; the rest goes on" >&2
-    fi
+    [ -n "$size" ] || leave_out "$name" threshold 'the number of parameters' ssgd
     for part in 0.01 0.001; do
       [ -z "$size" ] || point "$name" threshold "ratio=$part" \
         "opt=threshold:form=budget,budget=$(awk "BEGIN {printf \"%d\", $size * $part}")" -- --compression-error

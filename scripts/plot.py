@@ -388,7 +388,7 @@ def table(header, rows):
     return text + "</table>\n"
 
 
-def write_page(runs, pictures, published, title, out):
+def write_page(runs, pictures, published, compared, title, out):
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>",
              f"<h1>{html.escape(title)}</h1>"]
     if published:
@@ -398,7 +398,7 @@ def write_page(runs, pictures, published, title, out):
         parts.append(f"<p>Ours: {first['world_size']} ranks over {html.escape(first['backend'])}, "
                      "models and lengths as in the table below, scaled down unless the scale is 2; no slow link unless the title names "
                      "one, so what compression saves in time shows only where links are limited.</p>")
-        parts.append(table(["what", "published", "ours, scaled", "our set-up"], published_rows(runs, published)))
+        parts.append(table(["what", "published", "ours, scaled", "our set-up"], compared))
     for file, caption in pictures:
         data = base64.b64encode((out / file).read_bytes()).decode()
         parts.append(f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
@@ -442,10 +442,11 @@ def main():
     has_matplotlib = provide_matplotlib()
     write_csv(runs, options.out / "runs.csv")
     pictures = draw(runs, options.out) if has_matplotlib else []
-    write_page(runs, pictures, published, options.title, options.out)
+    compared = published_rows(runs, published) if published else []
+    write_page(runs, pictures, published, compared, options.title, options.out)
     if published:
         print("published | ours, scaled | our set-up")
-        for what, theirs, ours, setting in published_rows(runs, published):
+        for what, theirs, ours, setting in compared:
             print(f"{what}:\n  {theirs} | {ours} | {setting}")
 
 

@@ -22,11 +22,6 @@ namespace acp::programs {
 
 namespace {
 
-double median(std::vector<double> times) {
-  std::sort(times.begin(), times.end());
-  return percentile(times, 0.5);
-}
-
 double relative_error(const at::Tensor& result, const at::Tensor& gradient) {
   const double norm = gradient.norm().item<double>();
   return norm > 0 ? (result.view(gradient.sizes()) - gradient).norm().item<double>() / norm : 0;
@@ -75,6 +70,11 @@ Step run_step(Compressor& compressor, Bucket& bucket, const StepContext& context
 double seconds(at::Device device) {
   if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median(std::vector<double> times) {
+  std::sort(times.begin(), times.end());
+  return percentile(times, 0.5);
 }
 
 double median_time(const Repeat& repeat, const std::function<void()>& work) {

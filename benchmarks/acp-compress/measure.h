@@ -34,6 +34,7 @@ struct Measured {
 };
 
 double seconds(at::Device device = at::kCPU);
+double median(std::vector<double> times);
 // Median of the times of `work`.
 double median_time(const Repeat& repeat, const std::function<void()>& work);
 // Of two pieces of work in turn, after `restore`, which is not measured.

@@ -182,24 +182,17 @@ bool Channel::poll_once(Clock::time_point& deadline) {
   if (n < 0 && errno != EINTR) throw CommunicationError("poll: " + error_text(errno));
   if (group_->failed()) group_->rethrow();
   if (n < 0) return true;
-  if (n == 0) {
-    std::size_t moved = 0;
-    for (const auto& [peer, stream, out] : sources_) {
-      if (!out) moved += read(peer, link(peer).in[stream]);
-    }
-    if (moved > 0) deadline = Clock::time_point::min();
-    return moved > 0 || Clock::now() < deadline;
-  }
   if (fds_[1].revents != 0) adopt_arrivals();
   std::size_t moved = 0;
   for (std::size_t i = 0; i < sources_.size(); ++i) {
-    if (fds_[i + 2].revents == 0) continue;
     const auto [peer, stream, out] = sources_[i];
+    if (fds_[i + 2].revents == 0 && (n > 0 || out)) continue;  // at n = 0 less than a good piece may be there
     Link& l = link(peer);
     moved += out ? write(peer, l.out[stream]) : read(peer, l.in[stream]);
   }
+  const bool in_time = n > 0 || moved > 0 || Clock::now() < deadline;
   if (moved > 0) deadline = Clock::time_point::min();
-  return true;
+  return in_time;
 }
 
 // What poll() shall watch: a failure of the group, new connections, every stream with something under way.

@@ -99,8 +99,7 @@ class InStream {
   template <class Done, class Mismatch>
   Moved advance(Done done, Mismatch mismatch);
   // Before poll(): in the middle of a long payload it shall sleep until a good piece of it is there, not wake
-  // for every packet, which at 100 Mbit/s costs a fifth of a core.
-  // Whether it does.
+  // for every packet, which at 100 Mbit/s costs a fifth of a core. Returns whether it does.
   bool sleep_long();
 
  private:

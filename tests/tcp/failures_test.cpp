@@ -1,6 +1,7 @@
 // Ranks that abort, leave, close a channel or stand still: what the others are told.
 #include <condition_variable>
 #include <mutex>
+#include <span>
 
 #include "comm/error.h"
 #include "tests/catch.h"
@@ -33,6 +34,13 @@ class Gate {
   std::condition_variable changed_;
   int opened_ = 0;
 };
+
+// Waits for what does not come, lets the others go, and ends this rank with what became of it.
+[[noreturn]] void receive_in_vain(Transport& t, int peer, std::span<std::byte> in, Gate& ended) {
+  const auto o = outcome_of([&] { t.wait(t.receive(peer, in, 1)); });
+  ended.open();
+  throw PeerError(o.peer, o.text);
+}
 
 std::byte token[4];
 
@@ -152,9 +160,7 @@ TEST_CASE("tcp: at the deadline the rank that holds up all others is named", "[t
         }
         std::byte in[4];
         // 0 waits for 1, 1 for 2, 2 for 3, and 3 for nobody.
-        const auto o = outcome_of([&] { t.wait(t.receive(t.rank() + 1, in, 1)); });
-        ended.open();
-        throw PeerError(o.peer, o.text);
+        receive_in_vain(t, t.rank() + 1, in, ended);
       },
       adjust);
   for (const int r : {0, 1, 2}) {
@@ -178,9 +184,7 @@ TEST_CASE("tcp: a peer that stops in the middle of a long payload is named at th
           ended.wait_for(1);
           return;
         }
-        const auto o = outcome_of([&] { t.wait(t.receive(1, data, 1)); });
-        ended.open();
-        throw PeerError(o.peer, o.text);
+        receive_in_vain(t, 1, data, ended);
       },
       adjust);
   CHECK(outcomes[0].peer == 1);
